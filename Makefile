@@ -1,0 +1,67 @@
+# Two commands matter: `make up` runs the shop, `make test` passes the tests. Each sets up all it needs.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup gen fmt lint types proto gen-fresh layers test check up demo verify clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Create .venv and install Bodega in it
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	touch $@
+
+up: setup ## Run the whole shop: nats-server, five services, the edge (Ctrl-C stops it)
+	@$(BIN)/bodega up $(ARGS)
+
+demo: setup ## Shop in the running shop, step by step
+	@$(BIN)/bodega demo $(ARGS)
+
+verify: setup ## Check every invariant of the running shop
+	@$(BIN)/bodega verify $(ARGS)
+
+gen: setup ## Remake gen/ from protos/
+	buf generate
+
+fmt: setup ## Format Python and protos
+	ruff format .
+	ruff check --fix-only --quiet .
+	buf format -w protos/bodega
+
+lint: setup ## ruff
+	ruff check .
+	ruff format --check .
+
+types: setup ## mypy --strict
+	mypy
+
+proto: setup ## buf: lint, format, and no breaking change against main
+	buf lint
+	buf format -d --exit-code protos/bodega
+	@if git rev-parse --verify --quiet main >/dev/null && git cat-file -e main:buf.yaml 2>/dev/null; then \
+	  buf breaking --against '.git#branch=main'; \
+	else echo "buf breaking: no main to compare with"; fi
+
+gen-fresh: setup ## gen/ is what protos/ say
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && buf generate --output "$$tmp" && \
+	  diff -r --exclude=__pycache__ gen "$$tmp/gen" && echo "gen/ is fresh"
+
+layers: setup ## Imports point one way
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+check: lint types proto gen-fresh layers ## Everything that reads the code
+
+test: setup ## Everything that runs the code
+	$(BIN)/python -m pytest -n auto
+
+clean: ## Forget what can be made again (the shop's data in .bodega stays)
+	rm -rf $(VENV) dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

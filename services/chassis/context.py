@@ -1,0 +1,104 @@
+"""The request at hand: who asked, until when, in which trace. Kept in one context variable.
+
+The server onion sets it, everything below reads it: outgoing calls take their budget and trace from it,
+outbox rows their traceparent and actor, log lines their ids.
+"""
+
+import contextvars
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from services.chassis.contract import Method
+
+# https://www.w3.org/TR/trace-context/#traceparent-header; version ff and all-zero ids are invalid.
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext:
+    """A place in a W3C trace: 32 hex digits of trace id, 16 of span id, two of flags."""
+
+    trace_id: str
+    span_id: str
+    flags: str = "00"
+
+    @classmethod
+    def fresh(cls) -> "TraceContext":
+        """The root of a new trace."""
+        return cls(secrets.token_hex(16), secrets.token_hex(8))
+
+    @classmethod
+    def parse(cls, traceparent: str | None) -> "TraceContext | None":
+        """The place a `traceparent` names; None if it is absent or malformed, as the standard asks."""
+        match = _TRACEPARENT.fullmatch(traceparent or "")
+        return cls(*match.groups()) if match else None
+
+    @classmethod
+    def continued(cls, traceparent: str | None) -> "TraceContext":
+        """A new span under the given parent, or a new trace if there is none."""
+        parent = cls.parse(traceparent)
+        return parent.child() if parent else cls.fresh()
+
+    def child(self) -> "TraceContext":
+        return replace(self, span_id=secrets.token_hex(8))
+
+    def __str__(self) -> str:
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """What is known of the request (or event, or saga step) being worked on."""
+
+    trace: TraceContext
+    method: Method | None = None
+    """The RPC being served; None in consumers and background work."""
+
+    caller: str = ""
+    """Who asked, e.g. `user:0190…` or `workload:order`; empty while nobody is authenticated."""
+
+    deadline: float | None = None
+    """`time.monotonic()` second after which the answer is of no use; None: no limit."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    """Ids worth having on every log line, e.g. `order_id`. Never personal data."""
+
+
+_current: contextvars.ContextVar[RequestContext | None] = contextvars.ContextVar(
+    "bodega_request", default=None
+)
+
+
+def current() -> RequestContext | None:
+    """The request being worked on, if any."""
+    return _current.get()
+
+
+def set_current(request: RequestContext) -> contextvars.Token[RequestContext | None]:
+    """For onions, which pair it with `reset_current` themselves; others use `working_on`."""
+    return _current.set(request)
+
+
+def reset_current(token: contextvars.Token[RequestContext | None]) -> None:
+    _current.reset(token)
+
+
+@contextmanager
+def working_on(request: RequestContext) -> Iterator[RequestContext]:
+    """Everything inside works on this request."""
+    token = _current.set(request)
+    try:
+        yield request
+    finally:
+        _current.reset(token)
+
+
+def traceparent() -> str:
+    """The current place in the trace as a header value; a fresh trace if nothing is being worked on."""
+    request = current()
+    return str(request.trace if request else TraceContext.fresh())

@@ -1,0 +1,93 @@
+"""The contract as the running program sees it: every method with the policy its proto declares.
+
+Everything derived from an RPC's options (deadline, retry safety, request ids, HTTP status of a creation)
+is read here, once, from the descriptors; there is no second place to configure any of it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from bodega.policy.v1 import policy_pb2
+from google.protobuf import descriptor, message_factory
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.message import Message
+
+DEADLINE_DEFAULT_S: Final = 5.0  # for methods of others, whose contract names none
+DEADLINE_MAX_S: Final = 60.0  # nobody waits longer for a unary answer
+
+
+class ContractError(Exception):
+    """A descriptor says something this program cannot serve; raised at start, never per call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC and what its contract says about calling it."""
+
+    path: str
+    """As on the wire: `/bodega.order.v1.OrderService/CancelOrder`."""
+
+    descriptor: descriptor.MethodDescriptor
+    request_type: type[Message]
+    reply_type: type[Message]
+    policy: policy_pb2.MethodPolicy | None
+    """None for methods of other people's contracts."""
+
+    @property
+    def name(self) -> str:
+        return str(self.descriptor.name)
+
+    @property
+    def service(self) -> str:
+        """Full name of the service, e.g. `bodega.order.v1.OrderService`."""
+        return str(self.descriptor.containing_service.full_name)
+
+    @property
+    def deadline_s(self) -> float:
+        """Seconds a call is given when its caller names no deadline."""
+        if self.policy is not None and self.policy.HasField("deadline"):
+            return min(self.policy.deadline.ToTimedelta().total_seconds(), DEADLINE_MAX_S)
+        return DEADLINE_DEFAULT_S
+
+    @property
+    def is_read(self) -> bool:
+        return self._idempotency == MethodOptions.NO_SIDE_EFFECTS
+
+    @property
+    def is_idempotent(self) -> bool:
+        """Whether calling twice with one request id does no more than calling once."""
+        return self._idempotency in (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT)
+
+    @property
+    def takes_request_id(self) -> bool:
+        return "request_id" in self.descriptor.input_type.fields_by_name and not self.is_read
+
+    @property
+    def _idempotency(self) -> int:
+        return int(self.descriptor.GetOptions().idempotency_level)
+
+
+def method(found: descriptor.MethodDescriptor) -> Method:
+    """Reads one method's contract."""
+    options = found.GetOptions()
+    return Method(
+        path=f"/{found.containing_service.full_name}/{found.name}",
+        descriptor=found,
+        request_type=message_factory.GetMessageClass(found.input_type),
+        reply_type=message_factory.GetMessageClass(found.output_type),
+        policy=options.Extensions[policy_pb2.method] if options.HasExtension(policy_pb2.method) else None,
+    )
+
+
+def methods(*files: descriptor.FileDescriptor) -> Iterator[Method]:
+    """Every method of every service declared in these files."""
+    for file in files:
+        for service in file.services_by_name.values():
+            for found in service.methods:
+                yield method(found)
+
+
+def by_path(*files: descriptor.FileDescriptor) -> dict[str, Method]:
+    """The same, keyed by wire path."""
+    return {found.path: found for found in methods(*files)}

@@ -1,0 +1,1 @@
+"""Words that every service shares: errors, money, ids, time. Standard library only; pure."""
