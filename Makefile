@@ -35,7 +35,7 @@ gen: setup ## Remake gen/ from protos/
 fmt: setup ## Format Python and protos
 	ruff format .
 	ruff check --fix-only --quiet .
-	buf format -w protos/bodega
+	buf format -w --path protos/bodega
 
 lint: setup ## ruff
 	ruff check .
@@ -46,7 +46,7 @@ types: setup ## mypy --strict
 
 proto: setup ## buf: lint, format, and no breaking change against main
 	buf lint
-	buf format -d --exit-code protos/bodega
+	buf format -d --exit-code --path protos/bodega
 	@if git rev-parse --verify --quiet main >/dev/null && git cat-file -e main:buf.yaml 2>/dev/null; then \
 	  buf breaking --against '.git#branch=main'; \
 	else echo "buf breaking: no main to compare with"; fi
