@@ -1,0 +1,225 @@
+"""Logs and metrics.
+
+Every log line is one JSON object with time, level, service and, while a request is being worked on, its
+trace, its caller and its labels. Messages of callers are never logged; where one must be shown,
+`redacted` leaves out what the contract marks as secret.
+"""
+
+import atexit
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, BinaryIO, Final, Protocol
+
+import orjson
+import structlog
+from google.protobuf import any_pb2
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from services.chassis import context
+from services.chassis.log_writer import LogWriter
+
+REDACTED: Final = "[redacted]"
+
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+
+# Libraries that tell at INFO what our own lines already say.
+_CHATTY: Final = ("uvicorn", "nats", "sqlalchemy", "alembic", "aiosqlite", "asyncio")
+
+
+class Logger(Protocol):
+    """What `logger` returns: an event in a few constant words, its figures as keywords."""
+
+    def debug(self, event: str, **fields: Any) -> None: ...
+    def info(self, event: str, **fields: Any) -> None: ...
+    def warning(self, event: str, **fields: Any) -> None: ...
+    def error(self, event: str, **fields: Any) -> None: ...
+    def exception(self, event: str, **fields: Any) -> None:
+        """An error with the stack of the exception being handled."""
+
+
+@dataclass(slots=True)
+class _Output:
+    """Where lines go; one per process, replaced by `configure_logging` and `captured`."""
+
+    service: str
+    level: int
+    put: Callable[[bytes, bool], None]
+    flush: Callable[[], None]
+
+
+def _print(line: bytes, _urgent: bool) -> None:  # noqa: FBT001
+    sys.stderr.write(line.decode())
+
+
+_output = _Output("", LEVELS["warning"], _print, lambda: None)
+
+
+def configure_logging(service: str, level: str = "info", stream: BinaryIO | None = None) -> None:
+    """Sends the lines of this process to `stream` (standard error), from `level` on, under this name.
+
+    Other libraries' logging is sent the same way, so that everything on the stream is JSON.
+    """
+    writer = LogWriter(stream or sys.stderr.buffer, lost_line=_lost_line)
+    _replace(
+        _Output(service, LEVELS[level], lambda line, urgent: writer.put(line, urgent=urgent), writer.flush)
+    )
+    atexit.register(writer.flush)
+    logging.captureWarnings(capture=True)
+    logging.root.handlers = [_Bridge()]
+    logging.root.setLevel(LEVELS[level])
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(LEVELS[level], LEVELS["warning"]))
+
+
+def flush_logs() -> None:
+    """Everything logged so far is written, for those about to leave without Python's usual goodbyes."""
+    _output.flush()
+
+
+def logger(name: str) -> Logger:
+    """The logger of a module. Making one touches nothing, so it may be done at import."""
+    made: Logger = structlog.wrap_logger(
+        _Lines(),
+        processors=[_drop_by_level, _render],
+        wrapper_class=structlog.make_filtering_bound_logger(0),
+    ).bind(logger=name)
+    return made
+
+
+@contextmanager
+def captured(level: str = "debug") -> Iterator[list[dict[str, Any]]]:
+    """Collects the lines logged inside as dictionaries instead of writing them; for tests."""
+    lines: list[dict[str, Any]] = []
+    before = _replace(
+        _Output(
+            _output.service,
+            LEVELS[level],
+            lambda line, _urgent: lines.append(orjson.loads(line)),
+            lambda: None,
+        )
+    )
+    try:
+        yield lines
+    finally:
+        _replace(before)
+
+
+def redacted(message: Message) -> dict[str, Any]:
+    """The message as plain values for people, without what its contract marks `debug_redact`.
+
+    (protobuf's own str and repr ignore that option.) Bytes are shown as their length: they may hide anything.
+    """
+    if isinstance(message, any_pb2.Any):
+        return {"type_url": message.type_url}
+    return {field.name: _shown(field, value) for field, value in message.ListFields()}
+
+
+def is_secret(field: FieldDescriptor) -> bool:
+    """Whether the contract marks the field `debug_redact`."""
+    return bool(field.has_options and field.GetOptions().debug_redact)
+
+
+def _shown(field: FieldDescriptor, value: Any) -> Any:
+    if is_secret(field):
+        return REDACTED
+    entry = field.message_type if field.message_type and field.message_type.GetOptions().map_entry else None
+    if entry is not None:
+        of_value = entry.fields_by_name["value"]
+        return {str(key): _shown_one(of_value, value[key]) for key in value}
+    if field.is_repeated:
+        return [_shown_one(field, item) for item in value]
+    return _shown_one(field, value)
+
+
+def _shown_one(field: FieldDescriptor, value: Any) -> Any:
+    if isinstance(value, Message):
+        return redacted(value)
+    if isinstance(value, bytes):
+        return f"[{len(value)} bytes]"
+    if field.enum_type is not None:
+        known = field.enum_type.values_by_number.get(value)
+        return known.name if known else value
+    return value
+
+
+class _Lines:
+    """Where structlog hands over finished lines."""
+
+    def debug(self, line: bytes) -> None:
+        _output.put(line, False)
+
+    info = warning = debug
+
+    def error(self, line: bytes) -> None:
+        _output.put(line, True)
+
+    critical = exception = error
+
+
+class _Bridge(logging.Handler):
+    """Takes what libraries say to the standard logging module."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            fields: dict[str, Any] = {"event": record.getMessage(), "logger": record.name}
+            if record.exc_info:
+                fields["exc_info"] = record.exc_info
+            line = _render(None, record.levelname.lower(), fields)
+            _output.put(line, record.levelno >= LEVELS["error"])
+        except Exception:  # noqa: BLE001 (as logging asks of its handlers)
+            self.handleError(record)
+
+
+def _replace(output: _Output) -> _Output:
+    global _output
+    before, _output = _output, output
+    return before
+
+
+def _drop_by_level(_logger: Any, level: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if LEVELS.get(level, 40) < _output.level:
+        raise structlog.DropEvent
+    return fields
+
+
+def _render(_logger: Any, level: str, fields: MutableMapping[str, Any]) -> bytes:
+    line: dict[str, Any] = {
+        "time": datetime.now(UTC),
+        "level": "error" if level == "exception" else level,
+        "service": _output.service,
+        "event": fields.pop("event", ""),
+    }
+    request = context.current()
+    if request is not None:
+        line["trace_id"] = request.trace.trace_id
+        line["span_id"] = request.trace.span_id
+        if request.caller:
+            line["caller"] = request.caller
+        line.update(request.labels)
+    failure = fields.pop("exc_info", None)
+    line.update(fields)
+    if failure:
+        line["stack"] = _stack(failure)
+    return orjson.dumps(line, _plain, orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+
+
+def _stack(failure: Any) -> str:
+    if isinstance(failure, BaseException):
+        return "".join(traceback.format_exception(failure))
+    if isinstance(failure, tuple):
+        return "".join(traceback.format_exception(*failure))
+    return traceback.format_exc()
+
+
+def _plain(value: Any) -> Any:
+    return redacted(value) if isinstance(value, Message) else str(value)
+
+
+def _lost_line(count: int) -> bytes:
+    return _render(None, "warning", {"event": "log lines lost", "count": count})
