@@ -1,0 +1,205 @@
+"""Settings: defaults that work on a laptop ← YAML ← environment ← secrets files.
+
+For the service `order`:
+
+- `BODEGA_ORDER__GRPC_PORT=50053` in the environment,
+- `order: {grpc_port: 50053}` in the YAML file that `BODEGA_CONFIG` names,
+- a file `bodega_order__request_digest_secret` in the directory that `BODEGA_SECRETS_DIR` names
+  (as Kubernetes and Docker mount secrets).
+
+Every mistake is reported at once; a program with a wrong setting does not start.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal, Self, TypeVar
+
+import yaml
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+FILE_VARIABLE: Final = "BODEGA_CONFIG"
+SECRETS_VARIABLE: Final = "BODEGA_SECRETS_DIR"
+EXIT_CODE: Final = 2
+
+LAPTOP_SECRET: Final = "not a secret: for laptops and tests"  # noqa: S105 (production refuses it)
+
+
+class SettingsRefused(Exception):
+    """The settings are wrong; `mistakes` has a line for each."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+class ServiceSettings(BaseSettings):
+    """What every service can be told; services add their own by inheriting.
+
+    Made directly, it takes only its arguments (for tests); programs use `load`.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    service: str
+    """The service's one name, as in its proto package."""
+
+    grpc_host: str = "127.0.0.1"
+    grpc_port: int = Field(default=0, ge=0, le=65535)
+    """0 is any free port."""
+
+    operations_host: str = "127.0.0.1"
+    operations_port: int = Field(default=0, ge=0, le=65535)
+    """Health and metrics over HTTP; never on the public edge."""
+
+    database_url: str = ""
+    nats_url: str = "nats://127.0.0.1:4222"
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    reflection: bool = True
+    production: bool = False
+    """Refuses what only laptops and tests may do: failpoints, built-in secrets."""
+
+    drain_delay_s: float = Field(default=0.0, ge=0, le=300)
+    """Between saying NOT_SERVING and refusing calls: as long as balancers take to notice."""
+
+    drain_grace_s: float = Field(default=15.0, ge=0, le=300)
+    """How long calls in flight may take to end before they are cancelled."""
+
+    request_digest_secret: SecretStr = SecretStr(LAPTOP_SECRET)
+    """Keys the digest by which repeated requests are recognised."""
+
+    @model_validator(mode="after")
+    def _production_has_secrets(self) -> Self:
+        if self.production and self.request_digest_secret.get_secret_value() == LAPTOP_SECRET:
+            raise ValueError("request_digest_secret must be set in production")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def load(kind: type[S], service: str, environment: Mapping[str, str] = os.environ) -> S:
+    """The settings of a service, from all sources.
+
+    Raises SettingsRefused with every mistake found. Values are never part of it: they may be secrets.
+    """
+    prefix = f"BODEGA_{service}__".upper()
+    mistakes = list(_unknown_variables(kind, prefix, environment))
+    values: dict[str, Any] = {}
+    sources: tuple[Callable[[], dict[str, Any]], ...] = (
+        partial(_file_section, environment.get(FILE_VARIABLE), service),
+        _Environment(kind, prefix, environment),
+        partial(_secrets, kind, prefix, environment.get(SECRETS_VARIABLE)),
+    )
+    for read in sources:
+        try:
+            values = _merged(values, read())
+        except (SettingsError, SettingsRefused) as error:
+            mistakes.append(str(error))
+    try:
+        settings = kind(**{**values, "service": service})
+    except ValidationError as error:
+        raise SettingsRefused([*mistakes, *_lines(error, prefix)]) from None
+    if mistakes:
+        raise SettingsRefused(mistakes)
+    return settings
+
+
+def load_or_exit(kind: type[S], service: str) -> S:
+    """The same for programs: mistakes go to standard error, a line each, and end the program with code 2."""
+    try:
+        return load(kind, service)
+    except SettingsRefused as refused:
+        for mistake in refused.mistakes:
+            print(f"{service}: {mistake}", file=sys.stderr)  # noqa: T201 (there is no log yet)
+        raise SystemExit(EXIT_CODE) from None
+
+
+class _Environment(EnvSettingsSource):
+    """pydantic's reading of nested and typed variables, from the environment given."""
+
+    def __init__(self, kind: type[BaseSettings], prefix: str, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        super().__init__(kind, env_prefix=prefix, env_nested_delimiter="__", case_sensitive=False)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): value for name, value in self._environment.items()}
+
+
+def _secrets(kind: type[BaseSettings], prefix: str, directory: str | None) -> dict[str, Any]:
+    if not directory:
+        return {}
+    if not Path(directory).is_dir():
+        raise SettingsRefused([f"{SECRETS_VARIABLE}: {directory} is not a directory"])
+    return SecretsSettingsSource(kind, secrets_dir=directory, env_prefix=prefix, case_sensitive=False)()
+
+
+def _file_section(path: str | None, service: str) -> dict[str, Any]:
+    if not path:
+        return {}
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsRefused([f"{FILE_VARIABLE}: cannot read {path}: {error}"]) from None
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        raise SettingsRefused([f"{FILE_VARIABLE}: {path} is not YAML{_place(where)}"]) from None
+    section = content.get(service) or {} if isinstance(content, dict) else content or {}
+    if not isinstance(section, dict):
+        raise SettingsRefused([f"{FILE_VARIABLE}: {path} must map {service} to its settings"])
+    return section
+
+
+def _place(mark: Any) -> str:
+    return f" (line {mark.line + 1})" if mark else ""
+
+
+def _unknown_variables(
+    kind: type[BaseSettings], prefix: str, environment: Mapping[str, str]
+) -> Iterator[str]:
+    # pydantic passes over what it does not know, and a misspelt setting would silently do nothing.
+    for name in sorted(environment):
+        if name.upper().startswith(prefix):
+            field = name[len(prefix) :].lower().split("__")[0]
+            if field not in kind.model_fields or field == "service":
+                yield f"{name}: there is no such setting"
+
+
+def _merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for name, value in high.items():
+        below = merged.get(name)
+        both = isinstance(below, dict) and isinstance(value, dict)
+        merged[name] = _merged(below or {}, value) if both else value
+    return merged
+
+
+def _lines(error: ValidationError, prefix: str) -> Iterator[str]:
+    for mistake in error.errors(include_url=False, include_input=False, include_context=False):
+        place = "__".join(str(part) for part in mistake["loc"])
+        unknown = mistake["type"] == "extra_forbidden"
+        said = "there is no such setting" if unknown else mistake["msg"].removeprefix("Value error, ")
+        yield f"{place} ({prefix}{place.upper()}): {said}" if place else said
