@@ -1,0 +1,152 @@
+"""What each step of the saga asks of whom, and what came of it: done, refused or unknown, never just two.
+
+Refused is only what the step itself lists: every other answer, whatever its status code, may have happened
+and is asked again under the same request id.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+from bodega.inventory.v1 import inventory_pb2, inventory_pb2_grpc
+from bodega.payment.v1 import payment_pb2, payment_pb2_grpc
+from google.protobuf.duration_pb2 import Duration
+
+from services.chassis import status
+from services.kernel import ids
+from services.order import convert, domain
+from services.order.domain import Step
+
+PAYMENT_DECLINED: Final = "PAYMENT_DECLINED"
+
+# Error reasons that prove a step did not and will not happen.
+REFUSALS: Final[dict[Step, frozenset[str]]] = {
+    Step.RESERVE_STOCK: frozenset({"OUT_OF_STOCK", "PRODUCT_NOT_FOUND"}),
+    Step.AUTHORIZE_PAYMENT: frozenset({"PAYMENT_METHOD_NOT_FOUND"}),
+    Step.COMMIT_STOCK: frozenset({"OUT_OF_STOCK"}),
+    Step.CAPTURE_PAYMENT: frozenset({"CAPTURE_REFUSED"}),
+    Step.VOID_PAYMENT: frozenset(),
+    Step.RELEASE_STOCK: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The participant did it, now or before."""
+
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The participant did not and will not do it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may have happened."""
+
+    outcome: str
+    """What the call ended with, e.g. `UNAVAILABLE`."""
+
+
+Answer = Done | Refused | Unknown
+
+
+def request_id(order: domain.Order, step: Step) -> str:
+    """The same for every call that this version of the order makes for the step, whoever makes it."""
+    return ids.derived(order.id, step, str(order.version))
+
+
+class Participants:
+    """Inventory and payment, as the saga sees them."""
+
+    def __init__(
+        self,
+        inventory: inventory_pb2_grpc.InventoryServiceStub,
+        payment: payment_pb2_grpc.PaymentServiceStub,
+        *,
+        hold_s: int,
+    ) -> None:
+        self._inventory = inventory
+        self._payment = payment
+        self._hold_s = hold_s
+        self._calls: dict[Step, Callable[[domain.Order, str], Awaitable[Answer]]] = {
+            Step.RESERVE_STOCK: self._reserve,
+            Step.AUTHORIZE_PAYMENT: self._authorize,
+            Step.COMMIT_STOCK: self._commit,
+            Step.CAPTURE_PAYMENT: self._capture,
+            Step.VOID_PAYMENT: self._void,
+            Step.RELEASE_STOCK: self._release,
+        }
+
+    async def ask(self, order: domain.Order, step: Step) -> Answer:
+        """Calls the participant once."""
+        try:
+            return await self._calls[step](order, request_id(order, step))
+        except grpc.aio.AioRpcError as error:
+            reason = status.reason(error)
+            if reason in REFUSALS[step]:
+                return Refused(reason)
+            return Unknown(error.code().name)
+
+    async def _reserve(self, order: domain.Order, request_id: str) -> Answer:
+        reservation = await self._inventory.ReserveStock(
+            inventory_pb2.ReserveStockRequest(
+                order_id=order.id,
+                lines=[
+                    inventory_pb2.ReserveLine(product_id=line.product_id, quantity=line.quantity)
+                    for line in order.lines
+                ],
+                expires_in=Duration(seconds=self._hold_s),
+                request_id=request_id,
+            )
+        )
+        return Done(reservation.reservation_id)
+
+    async def _authorize(self, order: domain.Order, request_id: str) -> Answer:
+        payment = await self._payment.AuthorizePayment(
+            payment_pb2.AuthorizePaymentRequest(
+                order_id=order.id,
+                user_id=order.user_id,
+                payment_method_id=order.payment_method_id,
+                amount=convert.money_to_proto(order.total),
+                request_id=request_id,
+            )
+        )
+        match payment.state:
+            case payment_pb2.Payment.STATE_DECLINED:
+                return Refused(PAYMENT_DECLINED)
+            case payment_pb2.Payment.STATE_AUTHORIZED | payment_pb2.Payment.STATE_CAPTURED:
+                return Done(payment.payment_id)
+            case other:
+                return Unknown(payment_pb2.Payment.State.Name(other))
+
+    async def _commit(self, order: domain.Order, request_id: str) -> Answer:
+        reservation = await self._inventory.CommitStock(
+            inventory_pb2.CommitStockRequest(order_id=order.id, request_id=request_id)
+        )
+        return Done(reservation.reservation_id)
+
+    async def _capture(self, order: domain.Order, request_id: str) -> Answer:
+        payment = await self._payment.CapturePayment(
+            payment_pb2.CapturePaymentRequest(order_id=order.id, request_id=request_id)
+        )
+        if payment.state == payment_pb2.Payment.STATE_CAPTURED:
+            return Done(payment.payment_id)
+        return Unknown(payment_pb2.Payment.State.Name(payment.state))
+
+    async def _void(self, order: domain.Order, request_id: str) -> Answer:
+        payment = await self._payment.VoidPayment(
+            payment_pb2.VoidPaymentRequest(order_id=order.id, request_id=request_id)
+        )
+        return Done(payment.payment_id)
+
+    async def _release(self, order: domain.Order, request_id: str) -> Answer:
+        reservation = await self._inventory.ReleaseStock(
+            inventory_pb2.ReleaseStockRequest(order_id=order.id, request_id=request_id)
+        )
+        return Done(reservation.reservation_id)
