@@ -1,0 +1,4 @@
+"""Durable state: transactions as plain functions, group commit, remembered replies, event streams.
+
+`database.Store` is what services hold. What differs between databases stands in `sqlite.py` alone.
+"""

@@ -1,0 +1,167 @@
+"""The store: what a service does with its database."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import sqlalchemy as sa
+from google.protobuf.message import Message
+
+from services.chassis.storage import idempotency
+from services.chassis.storage.idempotency import Call
+from services.chassis.storage.session import Session
+from services.chassis.storage.sqlite import Sqlite
+from services.chassis.storage.writer import Writer
+from services.kernel.clock import Clock
+from services.kernel.errors import DomainError
+
+T = TypeVar("T")
+Tx = TypeVar("Tx")
+M = TypeVar("M", bound=Message)
+
+
+class Store(Generic[Tx]):
+    """One service's database, open for as long as the context manager.
+
+    A transaction is a plain function of the service's own transaction object (`open_transaction` makes it
+    from a Session). It may run more than once, so it has no effect but the transaction; it cannot await, so
+    it never holds a lock across the network, and a cancelled handler cannot tear it. Raise means that
+    nothing happened.
+    """
+
+    def __init__(
+        self, url: str, *, open_transaction: Callable[[Session], Tx], clock: Clock, secret: bytes
+    ) -> None:
+        self._database = Sqlite(url)
+        self._open_transaction = open_transaction
+        self._clock = clock
+        self._secret = secret
+        self._wakes: list[Callable[[], None]] = []
+        self._writer = Writer(self._database, on_commit=self._wake_all)
+
+    async def __aenter__(self) -> Self:
+        self._writer.open()
+        try:
+            self._reader = self._database.reader()
+        except BaseException:
+            await self._writer.close()
+            raise
+        self._engine = self._database.engine()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await _uncancellable(self._close())
+
+    async def write(self, fn: Callable[[Tx], T]) -> T:
+        """Runs `fn` in a transaction of its own; answers when it is on disk.
+
+        Raises what `fn` raises, and then nothing has happened; `StorageUnavailable`, `StorageBusy` or
+        `StorageClosed` if the database cannot do it; `StaleVersion` if it lost three races in a row.
+        """
+        return await self._writer.write(lambda session: fn(self._open_transaction(session)))
+
+    async def once(self, call: Call, fn: Callable[[Tx], M | DomainError]) -> M:
+        """The same, but however often the call is repeated, `fn` has its effect once.
+
+        The reply, or the definite refusal, is remembered under the call's request id for 24 hours and given
+        to every repeat: as a message without its `debug_redact` fields, or raised as `status.Refused`.
+        Passing errors (Stale, Unavailable, TooMuch, bugs) leave the id free. A DomainError that `fn` returns
+        instead of raising is remembered and raised after the effects are committed.
+        Raises RequestIdMissing, and RequestIdReused for the same id with other content.
+        """
+        digest = call.digest(self._secret)
+
+        def transaction(session: Session) -> idempotency.Outcome[M]:
+            now = self._clock.now()
+            return idempotency.once(session, call, digest, now, lambda: fn(self._open_transaction(session)))
+
+        return (await self._writer.write(transaction)).unwrap()
+
+    async def recall(self, call: Call, reply_type: type[M]) -> M | None:
+        """What `once` would replay for this call, None if it has not happened yet.
+
+        For handlers of several steps, which ask before they call a neighbour.
+        """
+        digest = call.digest(self._secret)
+        outcome = await self.look(lambda session: idempotency.recall(session, call, digest, reply_type))
+        return outcome.unwrap() if outcome else None
+
+    async def read(self, fn: Callable[[Tx], T]) -> T:
+        """Runs `fn` in the loop's thread on a connection that cannot write; all its reads see one moment.
+
+        For reads by key, which take microseconds. Lists and searches belong to `fetch`.
+        """
+        return await self.look(lambda session: fn(self._open_transaction(session)))
+
+    async def fetch(self, clause: sa.Select[Any]) -> list[sa.RowMapping]:
+        """Runs a query, of any length, beside the event loop.
+
+        If the caller is cancelled, the connection is given back before the cancellation goes on.
+        """
+        return await _uncancellable(self._fetch(clause))
+
+    def on_commit(self, wake: Callable[[], None]) -> None:
+        """Has `wake` called in the loop after each commit that changed something."""
+        self._wakes.append(wake)
+
+    async def transact(self, fn: Callable[[Session], T]) -> T:
+        """`write` for the chassis' own tables, which need no more than a Session."""
+        return await self._writer.write(fn)
+
+    async def look(self, fn: Callable[[Session], T]) -> T:
+        """`read` for the chassis' own tables."""
+        session = Session(self._reader, self._database)
+        self._reader.execute(self._database.begin_reading)
+        try:
+            return fn(session)
+        finally:
+            if self._reader.in_transaction:
+                self._reader.execute("ROLLBACK")
+
+    def transaction(self, session: Session) -> Tx:
+        """The service's transaction object on an open session."""
+        return self._open_transaction(session)
+
+    @property
+    def under_way(self) -> int:
+        """Transactions taken and not yet answered; what a metric shows."""
+        return self._writer.under_way
+
+    async def _fetch(self, clause: sa.Select[Any]) -> list[sa.RowMapping]:
+        try:
+            async with self._engine.connect() as connection:
+                return list((await connection.execute(clause)).mappings())
+        except sa.exc.DBAPIError as error:
+            if isinstance(error.orig, Exception):
+                translated = self._database.translate(error.orig)
+                if translated is not error.orig:
+                    raise translated from error
+            raise
+
+    async def _close(self) -> None:
+        await self._writer.close()
+        self._reader.close()
+        await self._engine.dispose()
+
+    def _wake_all(self) -> None:
+        for wake in self._wakes:
+            wake()
+
+
+async def _uncancellable(work: Coroutine[Any, Any, T]) -> T:
+    """Runs `work` to its end even if the caller is cancelled, and only then lets the cancellation through.
+
+    A query of aiosqlite that is cancelled half way leaves its connection locked (aiosqlite #259).
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # looked at, so that nobody warns of it
+        raise

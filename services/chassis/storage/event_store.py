@@ -1,0 +1,128 @@
+"""Streams of events, appended with an expected version: the truth of event-sourced aggregates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from services.chassis import context
+from services.chassis.storage.faults import StaleVersion
+from services.chassis.storage.session import Session
+from services.chassis.storage.statement import Statement, insert
+from services.kernel.clock import from_micros, to_micros
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """What has happened, as bytes."""
+
+    type: str
+    """What decodes the body, e.g. the full name of a protobuf message."""
+
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """What has happened, and when, and on whose behalf."""
+
+    stream_id: str
+    version: int
+    """1 for the first event of a stream, without gaps."""
+
+    type: str
+    body: bytes
+    at: datetime
+    trace_id: str
+    """W3C trace id of the request that caused it; empty if there was none."""
+
+    actor: str
+    """Who caused it, e.g. `user:0190…`; empty if nobody was known."""
+
+
+def define(metadata: sa.MetaData, name: str) -> sa.Table:
+    """Adds a table of event streams to a service's tables."""
+    return sa.Table(
+        name,
+        metadata,
+        sa.Column("stream_id", sa.Text, primary_key=True),
+        sa.Column("version", sa.BigInteger, primary_key=True),
+        sa.Column("type", sa.Text, nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("trace_id", sa.Text, nullable=False),
+        sa.Column("actor", sa.Text, nullable=False),
+    )
+
+
+class EventStore:
+    """The streams of one table. Holds statements only; every call names its session."""
+
+    def __init__(self, table: sa.Table) -> None:
+        of_stream = table.c.stream_id == sa.bindparam("of_stream_id")
+        self._version = Statement(
+            sa.select(sa.func.coalesce(sa.func.max(table.c.version), 0).label("version")).where(of_stream)
+        )
+        self._append = Statement(
+            insert(table)
+            .values({column.name: sa.bindparam(column.name) for column in table.columns})
+            .on_conflict_do_nothing(index_elements=["stream_id", "version"])
+        )
+        self._load = Statement(
+            sa.select(table)
+            .where(of_stream, table.c.version > sa.bindparam("after", type_=sa.BigInteger))
+            .order_by(table.c.version)
+        )
+
+    def append(
+        self,
+        session: Session,
+        stream_id: str,
+        expected_version: int,
+        events: Sequence[NewEvent],
+        *,
+        at: datetime,
+    ) -> int:
+        """Appends behind `expected_version` (0 for a new stream); the stream's version afterwards.
+
+        Trace and actor come from the request at hand. Raises StaleVersion if the stream is not, or no
+        longer, at that version: then nothing was appended, and the store runs the transaction again.
+        """
+        if self.version(session, stream_id) != expected_version:
+            raise StaleVersion(stream_id=stream_id, expected_version=expected_version)
+        current = context.current()
+        for version, event in enumerate(events, start=expected_version + 1):
+            appended = session.run(
+                self._append,
+                stream_id=stream_id,
+                version=version,
+                type=event.type,
+                body=event.body,
+                at=to_micros(at),
+                trace_id=current.trace.trace_id if current else "",
+                actor=current.caller if current else "",
+            )
+            if not appended:  # with several writers someone may come between the look and the append
+                raise StaleVersion(stream_id=stream_id, expected_version=expected_version)
+        return expected_version + len(events)
+
+    def load(self, session: Session, stream_id: str, *, after: int = 0) -> list[StoredEvent]:
+        """The stream's events behind version `after`, in order; none for an unknown stream."""
+        return [
+            StoredEvent(
+                stream_id=row["stream_id"],
+                version=row["version"],
+                type=row["type"],
+                body=row["body"],
+                at=from_micros(row["at"]),
+                trace_id=row["trace_id"],
+                actor=row["actor"],
+            )
+            for row in session.all(self._load, of_stream_id=stream_id, after=after)
+        ]
+
+    def version(self, session: Session, stream_id: str) -> int:
+        """The version of the last event; 0 for an unknown stream."""
+        row = session.one(self._version, of_stream_id=stream_id)
+        return int(row["version"]) if row else 0

@@ -1,0 +1,26 @@
+"""What storage may say instead of answering."""
+
+from services.kernel import errors
+
+
+class StorageUnavailable(errors.Unavailable):
+    """The database cannot do this right now."""
+
+
+class StorageBusy(errors.Unavailable):
+    """More transactions are waiting than the database can serve in time."""
+
+
+class StorageClosed(errors.Unavailable):
+    """The database is being closed."""
+
+
+class StaleVersion(errors.Stale):
+    """{stream_id} is no longer at version {expected_version}."""
+
+    # Raised by whoever saves an aggregate and finds that it moved. The store runs such a transaction again
+    # a few times before the caller hears of it; a stale etag of the caller's own is a plain `Stale`.
+
+
+class TransactionLost(Exception):  # not a DomainError: nobody but the writer ever sees it
+    """The database has rolled back the whole transaction under the function that was running in it."""

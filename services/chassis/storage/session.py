@@ -1,0 +1,116 @@
+"""What a transaction function works with: statements on one open transaction. Synchronous throughout."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from services.chassis.storage.faults import TransactionLost
+from services.chassis.storage.statement import Statement
+
+
+class Row(Protocol):
+    """One row of a result; columns by name."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
+
+
+class Cursor(Protocol):
+    """As much of a DB-API cursor as is used here."""
+
+    @property
+    def rowcount(self) -> int: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+
+
+class Connection(Protocol):
+    """As much of a driver's connection as is used here; sqlite3's fits, and psycopg's would."""
+
+    def execute(self, sql: str, parameters: Any = ..., /) -> Cursor: ...
+    def executemany(self, sql: str, parameters: Any, /) -> Cursor: ...
+    def close(self) -> None: ...
+
+
+class Database(Protocol):
+    """What differs between databases, in one object."""
+
+    dialect: sa.Dialect
+    driver_error: type[Exception]
+
+    def translate(self, error: Exception) -> Exception:
+        """The house's word for a driver's error; the error itself if it is a bug."""
+
+    def in_transaction(self, connection: Any) -> bool: ...
+
+
+class Session:
+    """An open transaction.
+
+    Driver errors that are the weather come out as `StorageUnavailable`; constraint violations and bugs as
+    the driver raised them.
+    """
+
+    __slots__ = ("_connection", "_database", "_lost")
+
+    def __init__(self, connection: Connection, database: Database) -> None:
+        self._connection = connection
+        self._database = database
+        self._lost = False
+
+    def one(self, statement: Statement, /, **params: object) -> Row | None:
+        """The row that the statement finds, None if there is none; raises ValueError if there are more."""
+        cursor = self._execute(statement, params)
+        row: Row | None = cursor.fetchone()
+        if row is not None and cursor.fetchone() is not None:
+            raise ValueError("more than one row")
+        return row
+
+    def all(self, statement: Statement, /, **params: object) -> list[Row]:
+        """Every row that the statement finds."""
+        return self._execute(statement, params).fetchall()
+
+    def run(self, statement: Statement, /, **params: object) -> int:
+        """Runs a statement that returns no rows; how many rows it touched."""
+        return self._execute(statement, params).rowcount
+
+    def many(self, statement: Statement, rows: Iterable[Mapping[str, object]]) -> None:
+        """Runs one statement for each of several sets of parameters."""
+        dialect = self._database.dialect
+        bound = [statement.bound(dialect, row) for row in rows]
+        if bound:
+            self._guarded(self._connection.executemany, bound[0][0], [params for _, params in bound])
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """What happens inside is undone if it raises, and only that."""
+        self._guarded(self._connection.execute, "SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            if not self.lost:
+                self._guarded(self._connection.execute, "ROLLBACK TO part")
+                self._guarded(self._connection.execute, "RELEASE part")
+            raise
+        self._guarded(self._connection.execute, "RELEASE part")
+
+    @property
+    def lost(self) -> bool:
+        """Whether the database has rolled back the whole transaction by itself."""
+        return self._lost
+
+    def _execute(self, statement: Statement, params: dict[str, object]) -> Cursor:
+        sql, values = statement.bound(self._database.dialect, params)
+        cursor: Cursor = self._guarded(self._connection.execute, sql, values)
+        return cursor
+
+    def _guarded(self, execute: Any, *args: Any) -> Any:
+        if self._lost:
+            # Without a transaction every further statement would commit by itself.
+            raise TransactionLost
+        try:
+            return execute(*args)
+        except self._database.driver_error as error:
+            self._lost = not self._database.in_transaction(self._connection)
+            raise self._database.translate(error) from error
