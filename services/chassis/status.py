@@ -53,7 +53,7 @@ class FieldViolation:
 
 
 class InvalidRequest(errors.Invalid):
-    """{count} things are wrong with the request: {fields}."""
+    """The request breaks the rules of its contract: {fields} (violations: {count})."""
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
         self.violations = tuple(violations)

@@ -1,0 +1,184 @@
+"""The client onion: what an outgoing call goes through, and `connect`.
+
+As on the server, layers are composed once per method, here when a stub is made. (There is no async client
+interceptor that could host them in one call: grpc's own run a chain of wrapped call objects each time.)
+"""
+
+import asyncio
+import random as system_random
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpc
+from google.protobuf.descriptor import FileDescriptor
+
+from services.chassis import contract
+from services.chassis.client.deadline import Deadline, budget_s, spent
+from services.chassis.client.layer import Layer, Outgoing, Send
+from services.chassis.client.request_id import RequestId
+from services.chassis.client.retry import Retry
+from services.chassis.client.telemetry import Telemetry
+from services.chassis.client.trace import TRACEPARENT, Trace, traceparent
+from services.chassis.contract import ContractError, Method
+from services.chassis.metrics import Metrics
+from services.chassis.policy.budget import RetryBudget
+from services.kernel.clock import Clock, SystemClock
+from services.kernel.ids import Ids, TimeOrderedIds
+
+MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+
+OPTIONS: Final = (
+    ("grpc.enable_retries", 0),  # one layer retries, and it is ours: it knows the contract
+    ("grpc.service_config_disable_resolution", 1),  # nor may DNS bring in policies
+    ("grpc.lb_policy_name", "round_robin"),  # spreads over all addresses, and reconnects unasked
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),  # a restarted neighbour is found within two seconds
+    ("grpc.keepalive_time_ms", 30_000),  # notices a peer that vanished without a word
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.enable_http_proxy", 0),  # neighbours are not on the internet
+    ("grpc.use_local_subchannel_pool", 1),  # the channel's state is its own
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+)
+
+
+def connect(
+    target: str,
+    *files: FileDescriptor,
+    metrics: Metrics | None = None,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    random: Callable[[], float] = system_random.random,
+) -> "Channel":
+    """A channel for the stubs of the services declared in `files`. Make one per target, in the event loop.
+
+    Calls raise grpc.aio.AioRpcError; `status.reason` tells why. Cancelling the task that awaits a call
+    cancels the call. `timeout=` asks for more or less time than the contract gives, but never gets more than
+    the current request has left.
+    """
+    clock = clock or SystemClock()
+    metrics = metrics or Metrics()
+    retries = metrics.retries
+    # Outermost first.
+    layers: tuple[Layer, ...] = (
+        Telemetry(metrics, clock.monotonic),  # a call is one call, whatever happens within
+        Trace(),  # before retry: attempts are one span
+        RequestId(ids or TimeOrderedIds(clock)),  # before retry: attempts are one request
+        Deadline(clock.monotonic),  # before retry: attempts share one deadline
+        Retry(
+            RetryBudget(),
+            monotonic=clock.monotonic,
+            sleep=sleep,
+            random=random,
+            on_retry=lambda method: retries.labels(method.service, method.name).inc(),
+        ),
+    )
+    raw = grpc.aio.insecure_channel(target, options=OPTIONS)
+    return Channel(raw, layers, contract.by_path(*files), clock)
+
+
+class Channel(grpc.aio.Channel):
+    """What generated stubs call through. Close it, or use it as an async context manager."""
+
+    def __init__(
+        self,
+        raw: grpc.aio.Channel,
+        layers: tuple[Layer, ...],
+        methods: dict[str, Method],
+        clock: Clock,
+    ) -> None:
+        self._raw = raw
+        self._layers = layers
+        self._methods = methods
+        self._monotonic = clock.monotonic
+
+    def unary_unary(  # type: ignore[override]  # returns plain awaitables, not grpc's call objects
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = None,  # noqa: FBT001 (generated code passes it)
+    ) -> Callable[..., Awaitable[Any]]:
+        declared = self._declared(method)
+        wire = self._raw.unary_unary(method, request_serializer, response_deserializer)
+        send = _wire(wire, self._monotonic)
+        for layer in reversed(self._layers):
+            send = layer.around(declared, send)
+
+        def call(
+            request: Any,
+            *,
+            timeout: float | None = None,
+            metadata: Any = None,
+        ) -> Awaitable[Any]:
+            return send(Outgoing(request, tuple(metadata or ()), timeout))
+
+        return call
+
+    def unary_stream(  # type: ignore[override]
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = None,  # noqa: FBT001
+    ) -> Callable[..., grpc.aio.UnaryStreamCall[Any, Any]]:
+        """Streams are traced and end with the current request; who reads one resumes it if it breaks."""
+        declared = self._declared(method)
+        wire = self._raw.unary_stream(method, request_serializer, response_deserializer)
+
+        def call(
+            request: Any, *, timeout: float | None = None, metadata: Any = None
+        ) -> grpc.aio.UnaryStreamCall[Any, Any]:
+            given_s = budget_s(float("inf") if timeout is None else timeout, self._monotonic())
+            if given_s <= 0:
+                raise spent(declared)
+            return wire(
+                request,
+                timeout=None if given_s == float("inf") else given_s,
+                metadata=(*(metadata or ()), (TRACEPARENT, traceparent())),
+            )
+
+        return call
+
+    def stream_unary(self, method: str, *_: Any, **__: Any) -> Any:
+        raise ContractError(f"{method}: no service here takes a stream")
+
+    stream_stream = stream_unary
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._raw.close(grace)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: FBT001, FBT002
+        return self._raw.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self._raw.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        await self._raw.channel_ready()
+
+    def _declared(self, path: str) -> Method:
+        method = self._methods.get(path)
+        if method is None:
+            raise ContractError(f"{path} is called but not declared in the files given to connect()")
+        return method
+
+
+def _wire(wire: grpc.aio.UnaryUnaryMultiCallable[Any, Any], monotonic: Callable[[], float]) -> Send:
+    async def sent(call: Outgoing) -> Any:
+        return await wire(call.request, timeout=max(call.deadline - monotonic(), 0.0), metadata=call.metadata)
+
+    return sent
