@@ -1,0 +1,110 @@
+"""Contract ⇄ domain, pure. Ids are lower-cased at the door: a UUID names the same thing in either case."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from bodega.inventory.v1 import inventory_pb2 as pb
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.money_pb2 import Money as MoneyMessage
+
+from services.inventory.catalog import Description, Product
+from services.inventory.reservation import Reservation, State
+from services.inventory.stock import StockLevel, Want, summed
+from services.kernel.money import Money
+
+HOLD_DEFAULT: Final = timedelta(minutes=15)  # time to finish a payment, and then some
+
+_STATES: Final = {
+    State.RESERVED: pb.Reservation.STATE_RESERVED,
+    State.COMMITTED: pb.Reservation.STATE_COMMITTED,
+    State.RELEASED: pb.Reservation.STATE_RELEASED,
+    State.EXPIRED: pb.Reservation.STATE_EXPIRED,
+}
+
+
+def key(id_: str) -> str:
+    return id_.lower()
+
+
+def money_from_proto(amount: MoneyMessage) -> Money:
+    """Raises InvalidCurrency, AmountTooPrecise or AmountOutOfRange."""
+    return Money.of(amount.units, amount.nanos, amount.currency_code)
+
+
+def money_to_proto(amount: Money) -> MoneyMessage:
+    units, nanos = amount.units_and_nanos
+    return MoneyMessage(currency_code=amount.currency, units=units, nanos=nanos)
+
+
+def timestamp(at: datetime) -> Timestamp:
+    made = Timestamp()
+    made.FromDatetime(at)
+    return made
+
+
+def description_from_proto(product: pb.Product) -> Description:
+    """Raises SkuRequired or NameRequired."""
+    return Description(
+        sku=product.sku, name=product.name, description=product.description, category=product.category
+    )
+
+
+def description_to_proto(product: Product) -> pb.Product:
+    """The fields of a product that UpdateProduct may change."""
+    described = product.described
+    return pb.Product(
+        product_id=product.id,
+        sku=described.sku,
+        name=described.name,
+        description=described.description,
+        category=described.category,
+    )
+
+
+def product_to_proto(product: Product) -> pb.Product:
+    made = description_to_proto(product)
+    made.price.CopyFrom(money_to_proto(product.price))
+    made.create_time.CopyFrom(timestamp(product.created_at))
+    made.update_time.CopyFrom(timestamp(product.updated_at))
+    made.etag = product.etag
+    return made
+
+
+def level_to_proto(level: StockLevel) -> pb.StockLevel:
+    return pb.StockLevel(
+        product_id=level.product_id,
+        warehouse_id=level.warehouse_id,
+        on_hand=level.on_hand,
+        reserved=level.reserved,
+        available=level.available,
+        update_time=timestamp(level.updated_at),
+    )
+
+
+def wants_from_proto(lines: Iterable[pb.ReserveLine]) -> tuple[Want, ...]:
+    return summed(Want(key(line.product_id), key(line.warehouse_id), line.quantity) for line in lines)
+
+
+def hold_time(request: pb.ReserveStockRequest) -> timedelta:
+    return request.expires_in.ToTimedelta() if request.HasField("expires_in") else HOLD_DEFAULT
+
+
+def reservation_to_proto(reservation: Reservation) -> pb.Reservation:
+    """What callers see of a hold; a REFUSED one is answered with its refusal instead."""
+    made = pb.Reservation(
+        reservation_id=reservation.id,
+        order_id=reservation.order_id,
+        state=_STATES[reservation.state],
+        lines=(
+            pb.ReservedLine(
+                product_id=line.product_id, warehouse_id=line.warehouse_id, quantity=line.quantity
+            )
+            for line in reservation.lines
+        ),
+        create_time=timestamp(reservation.created_at),
+        update_time=timestamp(reservation.updated_at),
+    )
+    if reservation.expires_at is not None:
+        made.expire_time.CopyFrom(timestamp(reservation.expires_at))
+    return made

@@ -1,0 +1,120 @@
+"""An order's hold within one transaction: load, decide, save. The same for the RPCs and for the sweeper.
+
+Everything is decided in here, after the write lock is taken, so that no two callers can both see the last
+piece. A hold whose time is over counts as expired from that moment on, whether or not the sweeper has come
+by.
+"""
+
+from datetime import datetime
+from typing import Final
+
+from services.inventory.reservation import (
+    REFUSALS,
+    Reservation,
+    ReservationNotFound,
+    State,
+    nothing_held,
+    opened,
+    refused,
+)
+from services.inventory.stock import Line, OutOfStock, Want, allocate
+from services.inventory.store import Transaction
+from services.kernel.errors import DomainError
+
+HOLDS_PER_BATCH: Final = 100
+"""Lapsed holds taken back at once: a few milliseconds of the only writer there is."""
+
+
+def reserve(
+    tx: Transaction,
+    *,
+    order_id: str,
+    reservation_id: str,
+    wants: tuple[Want, ...],
+    expires_at: datetime,
+    at: datetime,
+) -> Reservation | DomainError:
+    """Holds all of what is wanted, or nothing.
+
+    A refusal for want of goods is returned, not raised: its tombstone is written, and the order can never
+    reserve again. Raises what `Reservation.asked_again` raises if the order has asked before.
+    """
+    found = _load(tx, order_id, at)
+    if found is not None:
+        return found.asked_again(wants)
+    try:
+        _check_known(tx, wants)
+        lines = _allocate(tx, wants, at)
+    except REFUSALS as refusal:
+        tx.reservations.save(refused(order_id=order_id, wants=wants, refusal=refusal, at=at))
+        return refusal
+    return tx.reservations.save(
+        opened(
+            order_id=order_id,
+            reservation_id=reservation_id,
+            wants=wants,
+            lines=lines,
+            expires_at=expires_at,
+            at=at,
+        )
+    )
+
+
+def commit(tx: Transaction, *, order_id: str, at: datetime) -> Reservation:
+    """Sells what the order holds; takes an expired hold again if stock is left.
+
+    Raises ReservationNotFound, ReservationClosed, or OutOfStock if the hold expired and the goods are gone.
+    """
+    found = _load(tx, order_id, at)
+    if found is None:
+        raise ReservationNotFound(order_id=order_id)
+    held = found
+    if found.state is State.EXPIRED:
+        held = found.take_again(_allocate(tx, found.wants, at), at=at)
+    return _save_change(tx, found, held.commit(at=at))
+
+
+def release(tx: Transaction, *, order_id: str, at: datetime) -> Reservation:
+    """Brings the order's stock to nothing from any state, and writes down that it did."""
+    found = tx.reservations.find(order_id)
+    if found is None:
+        return tx.reservations.save(nothing_held(order_id=order_id, at=at))
+    return _save_change(tx, found, found.release(at=at))
+
+
+def expire_lapsed(tx: Transaction, *, at: datetime, product_id: str = "") -> int:
+    """Takes back a batch of holds whose time is over (of one product, if it is given); how many it was."""
+    lapsed = tx.reservations.lapsed(at=at, holds_max=HOLDS_PER_BATCH, product_id=product_id)
+    for held in lapsed:
+        tx.reservations.save(held.expire(at=at))
+    return len(lapsed)
+
+
+def _load(tx: Transaction, order_id: str, at: datetime) -> Reservation | None:
+    """The order's reservation as it is at this time, expired if it has lapsed."""
+    found = tx.reservations.find(order_id)
+    if found is not None and found.lapsed(at):
+        return tx.reservations.save(found.expire(at=at))
+    return found
+
+
+def _save_change(tx: Transaction, before: Reservation, after: Reservation) -> Reservation:
+    return after if after is before else tx.reservations.save(after)
+
+
+def _check_known(tx: Transaction, wants: tuple[Want, ...]) -> None:
+    for want in wants:
+        tx.products.get(want.product_id)
+        if want.warehouse_id:
+            tx.warehouses.check(want.warehouse_id)
+
+
+def _allocate(tx: Transaction, wants: tuple[Want, ...], at: datetime) -> tuple[Line, ...]:
+    """From where to take what is wanted, once every lapsed hold in the way has been taken back."""
+    product_ids = {want.product_id for want in wants}
+    while True:
+        try:
+            return allocate(wants, tx.stock.levels(product_ids))
+        except OutOfStock as shortage:
+            if not expire_lapsed(tx, at=at, product_id=shortage.metadata["product_id"]):
+                raise
