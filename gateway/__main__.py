@@ -1,0 +1,89 @@
+"""`python -m gateway`: serves a descriptor set's services over REST."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from gateway import descriptors, serving
+from gateway.app import BODY_BYTES_MAX
+from gateway.descriptors import BadDescriptorSet
+from gateway.serving import DRAIN_MAX_S, Gateway, Settings
+from gateway.site import CannotServe
+from services.chassis import telemetry
+
+_EXIT_CANNOT_SERVE: Final = 2
+
+_log = telemetry.logger("gateway")
+
+
+def main() -> int:
+    arguments = _arguments()
+    settings = Settings(
+        host=arguments.host,
+        port=arguments.port,
+        operations_port=arguments.operations_port,
+        body_bytes_max=arguments.max_body_bytes,
+        drain_max_s=arguments.drain_seconds,
+    )
+    telemetry.configure_logging("gateway", arguments.log_level)
+    try:
+        gateway = serving.build(descriptors.read(arguments.descriptor_set), arguments.backend, settings)
+        uvloop.run(_serve(gateway))
+    except (BadDescriptorSet, CannotServe) as error:
+        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 (for whoever typed the command)
+        return _EXIT_CANNOT_SERVE
+    return 0
+
+
+async def _serve(gateway: Gateway) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with serving.running(gateway) as running:
+        _log.info(
+            "serving",
+            host=gateway.settings.host,
+            port=running.port,
+            operations_port=running.operations_port,
+            routes=len(gateway.site.routes),
+        )
+        await stop.wait()
+        _log.info("draining")
+    _log.info("stopped")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="gateway", description=__doc__)
+    parser.add_argument(
+        "--descriptor-set", type=Path, required=True, help="a FileDescriptorSet with its imports"
+    )
+    parser.add_argument(
+        "--backend",
+        action="append",
+        required=True,
+        metavar="[PKG.SERVICE=]HOST:PORT",
+        help="where a service is; without a name: all services that are not named",
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=_port, required=True, help="0: any free one (the log says which)")
+    parser.add_argument("--operations-port", type=_port, help="for /metrics and /health/*; none by default")
+    parser.add_argument("--max-body-bytes", type=int, default=BODY_BYTES_MAX)
+    parser.add_argument("--drain-seconds", type=float, default=DRAIN_MAX_S)
+    parser.add_argument("--log-level", choices=sorted(telemetry.LEVELS), default="info")
+    return parser.parse_args()
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 1 << 16:
+        raise argparse.ArgumentTypeError("must be 0 to 65535")
+    return port
+
+
+if __name__ == "__main__":
+    sys.exit(main())

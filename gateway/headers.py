@@ -1,0 +1,161 @@
+"""HTTP headers → call metadata and back, by allow-lists.
+
+Nothing passes that is not named here: no forwarded identities, no `x-bodega-*`, no `grpc-*`, no
+hop-by-hop headers. Ids are taken over if they are sane and made otherwise; both go to the backend and
+back to the client.
+"""
+
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.errors import malformed
+from services.chassis.context import TraceContext
+from services.chassis.contract import DEADLINE_MAX_S
+
+IDEMPOTENCY_KEY: Final = b"idempotency-key"
+IDEMPOTENCY_KEY_CHARS_MAX: Final = 255  # as contracts allow for request_id
+
+# Passed on as they are. (The ids and traceparent are passed on too, remade.)
+_PASSED: Final = {b"authorization", b"accept-language", b"tracestate", IDEMPOTENCY_KEY}
+_UNDERSTOOD: Final = frozenset(
+    {
+        *_PASSED,
+        b"content-type",
+        b"content-encoding",
+        b"content-length",
+        b"grpc-timeout",
+        b"traceparent",
+        b"x-correlation-id",
+        b"x-request-id",
+        b"x-request-timeout",
+    }
+)
+_LISTS: Final = frozenset({b"accept-language", b"tracestate"})  # may be given in parts (RFC 9110, 5.3)
+
+# Metadata of replies that clients of HTTP know what to do with.
+_RETURNED: Final = frozenset(
+    {"cache-control", "content-language", "deprecation", "etag", "last-modified", "retry-after", "sunset"}
+)
+
+_PRINTABLE = re.compile(rb"[ -~]*")
+_ID = re.compile(rb"[!-~]{1,128}")
+_GRPC_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_SECONDS = re.compile(rb"[0-9]{1,8}(?:\.[0-9]{1,9})?")
+_UNIT_S: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """What the headers of a request say."""
+
+    metadata: tuple[tuple[str, str], ...]
+    timeout_s: float | None
+    idempotency_key: str | None
+    trace: TraceContext
+    request_id: str
+    content_type: bytes | None
+    content_encoding: bytes | None
+    content_length: int
+    returned: tuple[tuple[bytes, bytes], ...]
+    """The ids, for the reply."""
+
+
+def ids(raw: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+    """Request id and correlation id of a request, made where absent or not printable."""
+    found = {name: value for name, value in raw if name in (b"x-request-id", b"x-correlation-id")}
+    return _ids(found)
+
+
+def read(raw: Iterable[tuple[bytes, bytes]]) -> Incoming:
+    """Raises Refusal (400) for a header that is given twice or does not parse."""
+    found: dict[bytes, bytes] = {}
+    for name, value in raw:
+        if name in _UNDERSTOOD:
+            if name not in found:
+                found[name] = value
+            elif name in _LISTS:
+                found[name] += b", " + value
+            elif name not in (b"x-request-id", b"x-correlation-id", b"traceparent"):
+                raise malformed(name.decode(), "is given more than once")
+    request_id, correlation_id = _ids(found)
+    sent = found.get(b"traceparent")
+    parent = TraceContext.parse(sent.decode("latin-1")) if sent else None
+    trace = parent.child() if parent else TraceContext.fresh()
+    if parent is None:
+        found.pop(b"tracestate", None)  # it belongs to a parent there is not
+    metadata = [(name.decode(), _text(name, value)) for name, value in found.items() if name in _PASSED]
+    text = str(trace)
+    metadata += (
+        ("traceparent", text),
+        ("x-request-id", request_id.decode()),
+        ("x-correlation-id", correlation_id.decode()),
+    )
+    key = found.get(IDEMPOTENCY_KEY)
+    return Incoming(
+        tuple(metadata),
+        _timeout_s(found),
+        None if key is None else _idempotency_key(key),
+        trace,
+        request_id.decode(),
+        found.get(b"content-type"),
+        found.get(b"content-encoding"),
+        int(found.get(b"content-length", 0)),
+        (
+            (b"x-request-id", request_id),
+            (b"x-correlation-id", correlation_id),
+            (b"traceparent", text.encode()),
+        ),
+    )
+
+
+def returned(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
+    """The reply's metadata that becomes headers."""
+    return [
+        (name.encode(), value.encode())
+        for name, value in metadata
+        if name in _RETURNED and isinstance(value, str)
+    ]
+
+
+def _ids(found: dict[bytes, bytes]) -> tuple[bytes, bytes]:
+    request_id = found.get(b"x-request-id", b"")
+    if not _ID.fullmatch(request_id):
+        request_id = secrets.token_hex(16).encode()
+    correlation_id = found.get(b"x-correlation-id", b"")
+    if not _ID.fullmatch(correlation_id):
+        correlation_id = request_id
+    return request_id, correlation_id
+
+
+def _text(name: bytes, value: bytes) -> str:
+    if not _PRINTABLE.fullmatch(value):
+        raise malformed(name.decode(), "must be printable ASCII")
+    return value.decode("ascii")
+
+
+def _idempotency_key(value: bytes) -> str:
+    # draft-ietf-httpapi-idempotency-key-header has it in quotes; everyone else sends it bare.
+    text = _text(IDEMPOTENCY_KEY, value)
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    if not 1 <= len(text) <= IDEMPOTENCY_KEY_CHARS_MAX:
+        raise malformed("Idempotency-Key", f"must have 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters")
+    return text
+
+
+def _timeout_s(found: dict[bytes, bytes]) -> float | None:
+    """The shorter of the two timeouts, never above the longest deadline there is."""
+    given = []
+    if (seconds := found.get(b"x-request-timeout")) is not None:
+        if not _SECONDS.fullmatch(seconds):
+            raise malformed("X-Request-Timeout", "must be a number of seconds, e.g. 2.5")
+        given.append(float(seconds))
+    if (timeout := found.get(b"grpc-timeout")) is not None:
+        match = _GRPC_TIMEOUT.fullmatch(timeout)
+        if match is None:
+            raise malformed("grpc-timeout", "must be up to 8 digits and a unit, e.g. 500m")
+        given.append(int(match[1]) * _UNIT_S[match[2]])
+    return min(*given, DEADLINE_MAX_S) if given else None

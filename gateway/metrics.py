@@ -1,0 +1,48 @@
+"""What the edge counts, per route and pre-bound."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from services.chassis.metrics import BUCKETS_S
+
+_ROUTE: Final = ("http_method", "http_route")
+
+
+class Metrics:
+    """The HTTP figures of a process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "http_server_requests", "Requests answered.", (*_ROUTE, "http_status"), registry=self.registry
+        )
+        self._seconds = Histogram(
+            "http_server_request_seconds",
+            "How long requests took.",
+            _ROUTE,
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge("http_server_in_flight", "Requests being answered.", registry=self.registry)
+
+    def route(self, http_method: str, template: str) -> "RouteMetrics":
+        """The figures of one route; requests that lead nowhere count under an empty template."""
+        return RouteMetrics(self._requests, self._seconds, (http_method, template))
+
+
+class RouteMetrics:
+    """The figures of one route."""
+
+    def __init__(self, requests: Counter, seconds: Histogram, labels: tuple[str, str]) -> None:
+        self._requests = requests
+        self._labels = labels
+        self._by_status: dict[int, Counter] = {}
+        self._seconds = seconds.labels(*labels)
+
+    def answered(self, status: int, duration_s: float) -> None:
+        counter = self._by_status.get(status)
+        if counter is None:
+            counter = self._by_status[status] = self._requests.labels(*self._labels, str(status))
+        counter.inc()
+        self._seconds.observe(duration_s)

@@ -1,0 +1,181 @@
+"""Builds an edge and runs it: sockets, channels, start, drain."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import uvicorn
+from google.protobuf import descriptor_pb2
+
+from gateway import site
+from gateway.app import BODY_BYTES_MAX, Edge
+from gateway.backends import Backends, BadBackend, Channels
+from gateway.health import Health
+from gateway.http1 import Http1Protocol
+from gateway.operations import Operations
+from gateway.site import CannotServe
+from services.chassis import telemetry
+
+# As long as the longest deadline would keep an orchestrator waiting; most answers take milliseconds.
+DRAIN_MAX_S: Final = 15.0
+_BACKLOG: Final = 2048
+_KEEP_ALIVE_S: Final = 75  # above what load balancers in front keep idle connections (60 s by habit)
+
+_log = telemetry.logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an edge is served."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0: any free one."""
+
+    operations_port: int | None = None
+    """None: no operations port; 0: any free one."""
+
+    body_bytes_max: int = BODY_BYTES_MAX
+    drain_max_s: float = DRAIN_MAX_S
+
+
+@dataclass(slots=True)
+class Gateway:
+    """An edge that is built and not yet running."""
+
+    site: site.Site
+    settings: Settings
+    health: Health = field(default_factory=Health)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where a running edge is reached."""
+
+    port: int
+    operations_port: int | None
+
+
+def build(
+    files: descriptor_pb2.FileDescriptorSet,
+    backends: Sequence[str],
+    settings: Settings | None = None,
+) -> Gateway:
+    """An edge for these descriptors; `backends` as on the command line, `[pkg.Service=]host:port`.
+
+    Raises CannotServe with one clear line.
+    """
+    try:
+        targets = Backends.parse(backends)
+    except BadBackend as error:
+        raise CannotServe(str(error)) from None
+    return Gateway(site.build(files, targets), settings or Settings())
+
+
+@asynccontextmanager
+async def running(gateway: Gateway) -> AsyncIterator[Running]:
+    """Serves while inside; on leaving, turns not ready, lets what is in flight finish, then stops.
+
+    Raises CannotServe if a port is taken.
+    """
+    settings = gateway.settings
+    edge = Edge(gateway.site, gateway.health, body_bytes_max=settings.body_bytes_max)
+    listeners = [_listen(settings.host, settings.port)]
+    servers = [_server(edge, settings)]
+    if settings.operations_port is not None:
+        try:
+            listeners.append(_listen(settings.host, settings.operations_port))
+        except CannotServe:
+            listeners[0].close()
+            raise
+        servers.append(_server(Operations(gateway.site.metrics.registry, gateway.health), settings))
+    ports = [listener.getsockname()[1] for listener in listeners]
+    async with _open_channels(gateway), _serving(servers, listeners):
+        gateway.health.started = True
+        try:
+            yield Running(ports[0], ports[1] if len(ports) > 1 else None)
+        finally:
+            gateway.health.draining = True
+
+
+@asynccontextmanager
+async def _open_channels(gateway: Gateway) -> AsyncIterator[None]:
+    channels = Channels()
+    for route in gateway.site.routes:
+        if not route.streams:
+            route.call = channels.unary(route.target, route.method.path)
+    channels.connect()
+    gateway.health.backends = channels.states
+    try:
+        yield
+    finally:
+        for route in gateway.site.routes:
+            route.call = None
+        await channels.close()
+
+
+@asynccontextmanager
+async def _serving(servers: "list[_Server]", listeners: list[socket.socket]) -> AsyncIterator[None]:
+    tasks = [
+        asyncio.create_task(server.serve(sockets=[listener]), name="http")
+        for server, listener in zip(servers, listeners, strict=True)
+    ]
+    try:
+        for server in servers:
+            await server.up.wait()
+        yield
+    finally:
+        # The public port first: while it drains, the operations port still tells that it does.
+        for server, task in zip(servers, tasks, strict=True):
+            server.should_exit = True
+            await task
+
+
+class _Server(uvicorn.Server):
+    """uvicorn as a guest in our loop: signals are the program's business."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(app: Edge | Operations, settings: Settings) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            http=Http1Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=int(settings.drain_max_s),
+        )
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    listener.setblocking(False)
+    return listener

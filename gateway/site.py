@@ -1,0 +1,96 @@
+"""The routes of a descriptor set, each with everything a request needs, made once at start."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool
+
+from gateway import descriptors
+from gateway.backends import Backends, BadBackend
+from gateway.decode import Decoder
+from gateway.descriptors import BadDescriptorSet
+from gateway.encode import Encoder
+from gateway.errors import Renderer
+from gateway.fields import BadField
+from gateway.http_rule import InvalidTemplate, Rule, rules
+from gateway.metrics import Metrics, RouteMetrics
+from gateway.routes import Conflict, Router
+from gateway.transcode import ReplyRendering, RequestBinding
+from services.chassis import contract
+from services.chassis.contract import Method
+
+Call = Callable[..., Any]
+
+
+class CannotServe(Exception):
+    """The edge cannot serve what it was given; one clear line."""
+
+
+@dataclass(slots=True)
+class Route:
+    """One rule of one method."""
+
+    method: Method
+    rule: Rule
+    target: str
+    request: RequestBinding
+    reply: ReplyRendering
+    metrics: RouteMetrics
+    deadline_s: float
+    streams: bool
+    call: Call | None = None
+    """Set while channels are open."""
+
+
+@dataclass(slots=True)
+class Site:
+    """Everything that is served."""
+
+    router: Router[Route]
+    routes: list[Route]
+    renderer: Renderer
+    metrics: Metrics
+
+
+def build(files: descriptor_pb2.FileDescriptorSet, backends: Backends) -> Site:
+    """Raises CannotServe."""
+    try:
+        pool, found = descriptors.load(files)
+        methods = list(contract.methods(*found))
+        backends.check({method.service for method in methods})
+    except (BadDescriptorSet, BadBackend) as error:
+        raise CannotServe(str(error)) from None
+    compiler = _Compiler(backends, Decoder(pool), Encoder(pool, descriptor_pool.Default()), Metrics())
+    site = Site(Router(), [], Renderer(compiler.encoder), compiler.metrics)
+    for method in methods:
+        try:
+            for rule in rules(method.descriptor):
+                route = compiler.route(method, rule)
+                site.router.add(rule.http_method, rule.template, route)
+                site.routes.append(route)
+        except (InvalidTemplate, BadField, Conflict, BadBackend) as error:
+            raise CannotServe(f"{method.path[1:]}: {error}") from None
+    if not site.routes:
+        raise CannotServe("no method in the descriptor set has a google.api.http rule")
+    return site
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiler:
+    backends: Backends
+    decoder: Decoder
+    encoder: Encoder
+    metrics: Metrics
+
+    def route(self, method: Method, rule: Rule) -> Route:
+        return Route(
+            method,
+            rule,
+            self.backends.target(method.service),
+            RequestBinding(method, rule, self.decoder),
+            ReplyRendering(method, rule, self.encoder),
+            self.metrics.route(rule.http_method, rule.template.text),
+            method.deadline_s,
+            streams=bool(method.descriptor.client_streaming or method.descriptor.server_streaming),
+        )
