@@ -1,0 +1,235 @@
+"""The life of a server process: bind, start, announce healthy, serve, drain, leave.
+
+def main() -> None:
+settings = app.begin(OrderSettings, "order")
+app.main(run(settings))
+
+async def run(settings: OrderSettings) -> None:
+server = app.App(settings)
+async with Store(...) as store:
+server.serve(add_OrderServiceServicer_to_server, OrderServicer(store), order_pb2.DESCRIPTOR)
+server.check("database", store.ping)
+server.background("relay", Relay(store, ...).run)
+await server.run()
+"""
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+import grpc
+from google.protobuf.descriptor import FileDescriptor
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
+from grpc_reflection.v1alpha import reflection
+
+from services.chassis import config, failpoints, telemetry
+from services.chassis.background import Background, Work
+from services.chassis.client import MESSAGE_BYTES_MAX
+from services.chassis.config import ServiceSettings
+from services.chassis.health import CheckFn, Health
+from services.chassis.metrics import Metrics
+from services.chassis.operations import Operations, answering
+from services.chassis.server import AddToServer, Onion
+from services.kernel.clock import Clock, SystemClock
+
+_log = telemetry.logger("app")
+
+EXIT_REFUSED: Final = 2
+CLEANUP_MAX_S: Final = 5.0  # for the `finally` of handlers that were cancelled when their grace ended
+
+OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),  # else two servers share a port in silence
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # our clients ping every 30 s
+)
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+class StartRefused(Exception):
+    """The program cannot start here; the message is the one line that says why."""
+
+
+class App:
+    """One server: servicers behind the onion, background work, checks, and their common life."""
+
+    def __init__(
+        self, settings: ServiceSettings, *, clock: Clock | None = None, metrics: Metrics | None = None
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics or Metrics()
+        self.health = Health()
+        self.grpc_address = ""
+        self.operations_address = ""
+        clock = clock or SystemClock()
+        self._onion = Onion(self.metrics, clock)
+        self._background = Background(clock)
+        self._background.add("health", self.health.run)
+        self._servicers: list[tuple[AddToServer[Any], Any, tuple[FileDescriptor, ...]]] = []
+        self._stop = asyncio.Event()
+
+    def serve(self, add_to_server: AddToServer[Any], servicer: Any, *files: FileDescriptor) -> None:
+        """Serves a servicer of services declared in these files; before running."""
+        self._servicers.append((add_to_server, servicer, files))
+
+    def background(self, name: str, work: Work) -> None:
+        """Runs beside the requests: restarted when it crashes, cancelled after the last request's answer."""
+        self._background.add(name, work)
+
+    def check(self, name: str, fn: CheckFn, *, required: bool = True) -> None:
+        """A dependency: see `Health.check`."""
+        self.health.check(name, fn, required=required)
+
+    async def run(self) -> None:
+        """Serves until SIGTERM, SIGINT or `stop`, then drains; a second signal leaves at once.
+
+        Raises StartRefused if a port is taken.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            async with self.running():
+                await self._stop.wait()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def stop(self) -> None:
+        """Makes `run` drain and return."""
+        self._stop.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["App"]:
+        """Serves while inside; leaving drains. Inside, addresses are known and the checks have run once."""
+        with _listener(self.settings) as listener:
+            server = grpc.aio.server(options=OPTIONS)
+            services = await self._register(server)
+            self.grpc_address = _bind(server, self.settings)
+            self.operations_address = _address(self.settings.operations_host, listener.getsockname()[1])
+            async with answering(Operations(self.health, self.metrics.registry), listener), self._background:
+                await self.health.announce(services)
+                await server.start()
+                try:
+                    await self.health.refresh()
+                    _log.info("started", grpc=self.grpc_address, operations=self.operations_address)
+                    yield self
+                finally:
+                    await self._drain(server)
+        _log.info("stopped")
+
+    async def _register(self, server: grpc.aio.Server) -> list[str]:
+        services = [
+            service
+            for add_to_server, servicer, files in self._servicers
+            for service in self._onion.serve(server, add_to_server, servicer, *files)
+        ]
+        # These two stay outside the onion: probes every second are noise in its logs and figures.
+        health_pb2_grpc.add_HealthServicer_to_server(self.health.grpc, server)
+        if self.settings.reflection:
+            names = [*services, HEALTH_SERVICE, reflection.SERVICE_NAME]
+            reflection.enable_server_reflection(names, server)
+        return services
+
+    async def _drain(self, server: grpc.aio.Server) -> None:
+        _log.info("draining", in_flight=self._onion.in_flight.count)
+        await self.health.drain()
+        await asyncio.sleep(self.settings.drain_delay_s)
+        self.health.grpc.end_watches()
+        await server.stop(self.settings.drain_grace_s)
+        try:
+            async with asyncio.timeout(CLEANUP_MAX_S):
+                await self._onion.in_flight.idle()
+        except TimeoutError:
+            _log.error("handlers do not end", in_flight=self._onion.in_flight.count)
+
+    def _on_signal(self, number: int) -> None:
+        if self._stop.is_set():
+            _log.warning("leaving at once", signal=signal.Signals(number).name)
+            telemetry.flush_logs()
+            os._exit(128 + number)
+        _log.info("asked to stop", signal=signal.Signals(number).name)
+        self._stop.set()
+
+
+def begin(kind: type[S], service: str) -> S:
+    """What every program does first: settings, log, failpoints. Mistakes in them end it with code 2."""
+    settings = config.load_or_exit(kind, service)
+    telemetry.configure_logging(service, settings.log_level)
+    try:
+        failpoints.configure_from_environment(production=settings.production)
+    except failpoints.FailpointsRefused as refused:
+        _refuse(service, str(refused))
+    return settings
+
+
+def main(program: Coroutine[Any, Any, None]) -> None:
+    """Runs a program's coroutine to its end; what keeps it from starting is told in one line, exit code 2."""
+    try:
+        _run(program)
+    except StartRefused as refused:
+        _refuse("cannot start", str(refused))
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
+    finally:
+        telemetry.flush_logs()
+
+
+def _run(program: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop  # noqa: PLC0415 (not on every platform)
+    except ImportError:
+        asyncio.run(program)
+    else:
+        uvloop.run(program)
+
+
+def _refuse(who: str, why: str) -> None:
+    print(f"{who}: {why}", file=sys.stderr)  # noqa: T201 (for the person at the terminal)
+    raise SystemExit(EXIT_REFUSED)
+
+
+def _listener(settings: ServiceSettings) -> socket.socket:
+    return _bound(settings.operations_host, settings.operations_port)
+
+
+def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> str:
+    address = _address(settings.grpc_host, settings.grpc_port)
+    if settings.grpc_port:
+        # grpc tells of a port in use with a page of C++; ours is one line.
+        _bound(settings.grpc_host, settings.grpc_port).close()
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        raise StartRefused(f"cannot listen on {address}") from None
+    return _address(settings.grpc_host, port)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A TCP socket on this address; raises StartRefused."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+            bound.listen()  # bound alone, a second one might bind beside it
+        except OSError:
+            bound.close()
+            raise
+    except OSError as error:
+        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
+        raise StartRefused(f"{_address(host, port)} {why}") from None
+    return bound
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
