@@ -1,0 +1,252 @@
+"""Sees orders through: asks `domain.next_step`, calls the participant, writes down what came of it.
+
+The saga has no state of its own. A driver holds an order's lease while it works on it; between two attempts
+the order is parked in the database with the time it is next due, so that waiting costs nothing and survives
+anything. Two drivers on one order are harmless: the expected version lets one append win, and the other
+starts anew.
+"""
+
+import asyncio
+import random as system_random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final
+
+from services.chassis import context, failpoints, telemetry
+from services.chassis.context import RequestContext, TraceContext
+from services.chassis.policy.backoff import Backoff
+from services.chassis.storage.database import Store
+from services.kernel import errors
+from services.kernel.clock import Clock
+from services.order import domain
+from services.order.domain import Order, Step
+from services.order.participants import Done, Participants, Refused, Unknown
+from services.order.store import Drive, Transaction
+
+log = telemetry.logger(__name__)
+
+WORKERS: Final = 64  # orders driven at once; beyond that they wait their turn
+QUEUE_MAX: Final = 1024  # orders handed over and not begun; what does not fit is found when its lease lapses
+LEASE: Final = timedelta(seconds=30)  # longer than any one call may take
+IDLE_S: Final = 1.0  # at most this long until an order that someone else made due is noticed
+QUICK_S: Final = 0.25  # an outcome that took longer to get is written down at once
+ATTEMPTS_MIN: Final = 3  # patience never ends before this many, however long the house was down
+ATTENTION_ATTEMPTS: Final = 8  # attempts to undo after which a person should look
+
+ACCEPTED: Final = failpoints.site("order.accept.after")
+BEFORE_APPEND: Final = failpoints.site("order.append.before")
+AFTER_APPEND: Final = failpoints.site("order.append.after")
+BEFORE_CALL: Final = {step: failpoints.site(f"order.{step.lower()}.before") for step in Step}
+AFTER_CALL: Final = {step: failpoints.site(f"order.{step.lower()}.after") for step in Step}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a step is tried before it is given up, and how the attempts are spaced."""
+
+    step: timedelta
+    backoff: Backoff
+
+
+class Saga:
+    """Drives the orders of one database."""
+
+    def __init__(
+        self,
+        store: Store[Transaction],
+        participants: Participants,
+        *,
+        clock: Clock,
+        patience: Patience,
+        driver: str,
+        random: Callable[[], float] = system_random.random,
+    ) -> None:
+        self._store = store
+        self._participants = participants
+        self._clock = clock
+        self._patience = patience
+        self._driver = driver
+        self._random = random
+        self._queue: asyncio.Queue[tuple[Drive, Order | None]] = asyncio.Queue(QUEUE_MAX)
+        self._due = asyncio.Event()
+        self._driving: set[str] = set()
+        self._watchers: dict[str, set[asyncio.Event]] = {}
+
+    async def run(self) -> None:
+        """Drives orders until cancelled."""
+        await self._store.write(lambda tx: tx.drives.disown(self._driver))
+        async with asyncio.TaskGroup() as group:
+            for number in range(WORKERS):
+                group.create_task(self._work(), name=f"saga-{number}")
+            group.create_task(self._poll(), name="saga-poll")
+
+    def accept(self, tx: Transaction, order: Order) -> Order:
+        """Saves the order, leased to this driver. In the accepting transaction; `take` follows its commit."""
+        now = order.create_time
+        saved = tx.orders.save(order)
+        tx.drives.begin(order.id, driver=self._driver, leased_until=now + LEASE, now=now)
+        return saved
+
+    def take(self, order: Order) -> None:
+        """Begins to drive an order that was just accepted, without waiting for a poll."""
+        failpoints.reach(ACCEPTED)
+        try:
+            self._queue.put_nowait((Drive(order.id, traceparent=context.traceparent()), order))
+        except asyncio.QueueFull:
+            log.warning("saga_queue_full", order_id=order.id)
+
+    def wake(self) -> None:
+        """An order was made due."""
+        self._due.set()
+
+    async def settled(self, order_id: str, *, timeout_s: float) -> None:
+        """Waits until nothing is under way for the order, or the time is over."""
+        changed = asyncio.Event()
+        self._watchers.setdefault(order_id, set()).add(changed)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not (await self._store.read(lambda tx: tx.orders.row(order_id))).is_settled:
+                    await _wait(changed, IDLE_S)  # another replica may be driving it
+                    changed.clear()
+        except TimeoutError:
+            return
+        finally:
+            self._watchers[order_id].discard(changed)
+            if not self._watchers[order_id]:
+                del self._watchers[order_id]
+
+    async def _poll(self) -> None:
+        while True:
+            self._due.clear()
+            room = self._queue.maxsize - self._queue.qsize()
+            now = self._clock.now()
+            next_due = await self._store.read(lambda tx: tx.drives.next_due())
+            if next_due is not None and next_due <= now and room:
+                for drive in await self._store.write(self._claim(min(room, WORKERS))):
+                    self._queue.put_nowait((drive, None))
+                continue
+            wait_s = (next_due - now).total_seconds() if next_due else IDLE_S
+            await _wait(self._due, min(max(wait_s, 0.01), IDLE_S))
+
+    def _claim(self, limit: int) -> Callable[[Transaction], list[Drive]]:
+        now = self._clock.now()
+        return lambda tx: tx.drives.claim(driver=self._driver, leased_until=now + LEASE, now=now, limit=limit)
+
+    async def _work(self) -> None:
+        while True:
+            drive, order = await self._queue.get()
+            # Whoever drives it here already learns at its next append that the order moved.
+            if drive.order_id not in self._driving:
+                self._driving.add(drive.order_id)
+                try:
+                    await self._work_on(drive, order)
+                finally:
+                    self._driving.discard(drive.order_id)
+
+    async def _work_on(self, drive: Drive, order: Order | None) -> None:
+        request = RequestContext(
+            trace=TraceContext.continued(drive.traceparent),
+            caller="workload:order",
+            labels={"order_id": drive.order_id},
+        )
+        with context.working_on(request):
+            try:
+                await self._drive(drive, order)
+            except Exception:  # the order stays leased and is tried again when the lease lapses
+                log.exception("saga_drive_failed")
+
+    async def _drive(self, drive: Drive, order: Order | None) -> None:
+        while True:
+            try:
+                order = order or await self._load(drive.order_id)
+                await self._advance(drive, order)
+            except errors.Stale:
+                order, drive = None, replace(drive, attempts=0, step_since=None)
+            else:
+                return
+
+    async def _load(self, order_id: str) -> Order:
+        return await self._store.read(lambda tx: tx.orders.get(order_id))
+
+    async def _advance(self, drive: Drive, order: Order) -> None:
+        """Takes steps until the order is settled or has to wait. Raises Stale if someone else moved it."""
+        while step := domain.next_step(order):
+            if step is Step.CAPTURE_PAYMENT and order.pending_events:
+                order = await self._append(
+                    order
+                )  # the point of no return: a cancel that came first is seen here
+            began = self._clock.monotonic()
+            await failpoints.areach(BEFORE_CALL[step])
+            answer = await self._participants.ask(order, step)
+            await failpoints.areach(AFTER_CALL[step])
+            slow = self._clock.monotonic() - began > QUICK_S
+            now = self._clock.now()
+            match answer:
+                case Done(reference):
+                    order = order.apply(domain.StepDone(step, drive.attempts + 1, reference), at=now)
+                case Refused(reason):
+                    order = order.apply(domain.StepRefused(step, drive.attempts + 1, reason), at=now)
+                case Unknown(outcome) if self._is_out_of_patience(drive, step):
+                    order = order.apply(domain.StepGivenUp(step, drive.attempts + 1, outcome), at=now)
+                case Unknown(outcome):
+                    await self._park(drive, order, step, outcome)
+                    return
+            drive = replace(drive, attempts=0, step_since=None)
+            if slow or not isinstance(answer, Done):
+                order = await self._append(order)
+        await self._append(order)
+
+    def _is_out_of_patience(self, drive: Drive, step: Step) -> bool:
+        if step not in domain.FORWARD or drive.step_since is None or drive.attempts + 1 < ATTEMPTS_MIN:
+            return False
+        return self._clock.now() - drive.step_since >= self._patience.step
+
+    async def _append(self, order: Order) -> Order:
+        """Writes down what happened since the last append; a settled order needs no driver any more."""
+        leased_until = self._clock.now() + LEASE
+
+        def append(tx: Transaction) -> Order:
+            saved = tx.orders.save(order)
+            if saved.is_settled:
+                tx.drives.end(saved.id)
+            else:
+                tx.drives.progressed(saved.id, driver=self._driver, leased_until=leased_until)
+            return saved
+
+        failpoints.reach(BEFORE_APPEND)
+        saved = await self._store.write(append)
+        failpoints.reach(AFTER_APPEND)
+        self._announce(saved)
+        return saved
+
+    async def _park(self, drive: Drive, order: Order, step: Step, outcome: str) -> None:
+        """The step did not answer: try it again later, with the same request id."""
+        attempts = drive.attempts + 1
+        now = self._clock.now()
+        wait_s = self._patience.backoff.delay_s(attempts, self._random)
+        parked = replace(drive, attempts=attempts, step_since=drive.step_since or now)
+        log.warning("saga_step_unknown", step=step, outcome=outcome, attempts=attempts, retry_in_s=wait_s)
+        if step not in domain.FORWARD and attempts >= ATTENTION_ATTEMPTS:
+            order = order.raise_attention(step, attempts, at=now)
+
+        def park(tx: Transaction) -> None:
+            tx.orders.save(order)
+            tx.drives.park(parked, due=now + timedelta(seconds=wait_s))
+
+        await self._store.write(park)
+        self.wake()
+
+    def _announce(self, order: Order) -> None:
+        if order.is_settled:
+            log.info("order_settled", state=order.state, reason=order.rejection_reason)
+        for changed in self._watchers.get(order.id, ()):
+            changed.set()
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,149 @@
+"""The RPCs of orders, in proto order."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+from bodega.order.v1 import order_pb2 as pb
+from bodega.order.v1 import order_pb2_grpc
+
+from services.chassis import context as request_context
+from services.chassis.storage.database import Store
+from services.chassis.storage.idempotency import Call, call
+from services.kernel.clock import Clock
+from services.kernel.ids import Ids
+from services.kernel.money import Money
+from services.order import convert, domain
+from services.order.neighbours import Neighbours, may_buy
+from services.order.queries import Queries
+from services.order.saga import Saga
+from services.order.store import Transaction
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+SETTLE_MARGIN_S: Final = 0.5  # kept back from the deadline, so that the answer still arrives
+SETTLE_DEFAULT_S: Final = 9.5  # where no deadline is known
+
+
+class OrderServicer(order_pb2_grpc.OrderServiceServicer):
+    """Accepts orders, shows them, calls them off."""
+
+    def __init__(
+        self,
+        store: Store[Transaction],
+        neighbours: Neighbours,
+        saga: Saga,
+        *,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._store = store
+        self._queries = Queries(store, clock=clock)
+        self._neighbours = neighbours
+        self._saga = saga
+        self._clock = clock
+        self._ids = ids
+
+    async def CreateOrder(self, request: pb.CreateOrderRequest, context: Context) -> pb.Order:
+        """Remembers only the order's id, so that a repeat answers with the order as it is then."""
+        this = call(request)
+        known = await self._store.recall(this, pb.Order)
+        order_id = (known or await self._accept(this, request)).order_id
+        if request.wait_until_settled:
+            await self._saga.settled(order_id, timeout_s=_time_to_settle_s())
+        return await self._shown(order_id)
+
+    async def GetOrder(self, request: pb.GetOrderRequest, context: Context) -> pb.Order:
+        return await self._shown(request.order_id)
+
+    async def ListOrders(self, request: pb.ListOrdersRequest, context: Context) -> pb.ListOrdersResponse:
+        return await self._queries.orders(request)
+
+    async def ListOrderEvents(
+        self, request: pb.ListOrderEventsRequest, context: Context
+    ) -> pb.ListOrderEventsResponse:
+        return await self._queries.history(request)
+
+    async def CancelOrder(self, request: pb.CancelOrderRequest, context: Context) -> pb.Order:
+        now = self._clock.now()
+        return await self._move(
+            call(request), request.order_id, lambda order: order.cancel(reason=request.reason, at=now)
+        )
+
+    async def ListStuckOrders(
+        self, request: pb.ListStuckOrdersRequest, context: Context
+    ) -> pb.ListStuckOrdersResponse:
+        return await self._queries.stuck(request)
+
+    async def ResumeOrder(self, request: pb.ResumeOrderRequest, context: Context) -> pb.Order:
+        return await self._move(call(request), request.order_id, _resumable)
+
+    async def ForceCompensateOrder(
+        self, request: pb.ForceCompensateOrderRequest, context: Context
+    ) -> pb.Order:
+        now = self._clock.now()
+        return await self._move(
+            call(request), request.order_id, lambda order: order.give_up(reason=request.reason, at=now)
+        )
+
+    async def _accept(self, this: Call, request: pb.CreateOrderRequest) -> pb.Order:
+        """Gathers what the decision needs, decides, and from that commit on the order survives anything."""
+        user, products = await self._neighbours.buyer_and_products(request.user_id, request.lines)
+        order_id = self._ids.new()
+        now = self._clock.now()
+        accepted: list[domain.Order] = []
+
+        def place(tx: Transaction) -> pb.Order:
+            accepted.clear()  # a transaction may run more than once
+            may_buy(request.user_id, user)
+            lines = convert.lines_wanted(request.lines, products)
+            total = domain.total_of(lines, request.currency)
+            if request.HasField("expected_total"):
+                _expected(total, request)
+            placed = domain.Placed(request.user_id, lines, total, request.payment_method_id)
+            accepted.append(self._saga.accept(tx, domain.place(order_id, placed, at=now)))
+            return pb.Order(order_id=order_id)
+
+        reply = await self._store.once(this, place)
+        if accepted and reply.order_id == order_id:  # not a twin's
+            self._saga.take(accepted[0])
+        return reply
+
+    async def _move(
+        self, this: Call, order_id: str, move: Callable[[domain.Order], domain.Order]
+    ) -> pb.Order:
+        """Moves an order and has the saga go on with it at once."""
+        now = self._clock.now()
+
+        def moved(tx: Transaction) -> pb.Order:
+            order = tx.orders.save(move(tx.orders.get(order_id)))
+            if not order.is_settled:
+                tx.drives.wake(order_id, now=now)
+            return convert.order_to_proto(order)
+
+        reply = await self._store.once(this, moved)
+        self._saga.wake()
+        return reply
+
+    async def _shown(self, order_id: str) -> pb.Order:
+        return convert.order_to_proto(await self._store.read(lambda tx: tx.orders.row(order_id)))
+
+
+def _resumable(order: domain.Order) -> domain.Order:
+    if order.is_settled:
+        raise domain.OrderSettled(order_id=order.id, state=order.state)
+    return order
+
+
+def _expected(total: Money, request: pb.CreateOrderRequest) -> None:
+    expected = convert.money_from_proto(request.expected_total)
+    if expected != total:
+        raise domain.PriceChanged(total=total, expected_total=expected)
+
+
+def _time_to_settle_s() -> float:
+    current = request_context.current()
+    if current is None or current.deadline is None:
+        return SETTLE_DEFAULT_S
+    return max(0.0, current.deadline - time.monotonic() - SETTLE_MARGIN_S)

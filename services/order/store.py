@@ -1,0 +1,305 @@
+"""Orders in and out of a transaction: their events are the truth, their rows are made from those."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+from bodega.order.v1 import order_pb2 as pb
+
+from services.chassis import context
+from services.chassis.events.envelope import envelope
+from services.chassis.events.outbox import Outbox
+from services.chassis.storage import event_store
+from services.chassis.storage.event_store import EventStore
+from services.chassis.storage.session import Row, Session
+from services.chassis.storage.statement import Statement, insert
+from services.kernel.clock import from_micros, to_micros
+from services.kernel.ids import Ids
+from services.kernel.money import Money
+from services.order import convert, domain, events
+from services.order.tables import order_drives, order_events, order_lines, orders
+
+
+class Transaction:
+    """What a transaction of this service works with."""
+
+    def __init__(self, session: Session, ids: Ids) -> None:
+        self.orders = Orders(session, Outbox(session), ids)
+        self.drives = Drives(session)
+
+
+class Orders:
+    """The orders, each an aggregate of its own."""
+
+    def __init__(self, session: Session, outbox: Outbox, ids: Ids) -> None:
+        self._session = session
+        self._outbox = outbox
+        self._ids = ids
+
+    def get(self, order_id: str) -> domain.Order:
+        """The order as its events tell it. Raises domain.OrderNotFound."""
+        return domain.replay(order_id, self.history(order_id))
+
+    def history(self, order_id: str) -> list[domain.Event]:
+        """What happened to the order, oldest first; nothing for an unknown one."""
+        return [event_from_stored(stored) for stored in _EVENTS.load(self._session, order_id)]
+
+    def save(self, order: domain.Order) -> domain.Order:
+        """Appends what happened since load, and with it the order's row and what the world is told.
+
+        Raises a Stale if someone else appended first.
+        """
+        if not order.pending_events:
+            return order
+        version = order.saved_version
+        for event in order.pending_events:
+            version = _EVENTS.append(self._session, order.id, version, [_stored(order, event)], at=event.at)
+        self._project(order)
+        for event in order.pending_events:
+            if (message := events.published(order, event.fact)) is not None:
+                self._outbox.add(envelope("order", order.id, message, id=self._ids.new(), at=event.at))
+        return order.saved()
+
+    def row(self, order_id: str) -> domain.Order:
+        """The order as its row tells it: for answers, not for decisions. Raises domain.OrderNotFound."""
+        row = self._session.one(_SELECT_ORDER, order_id=order_id)
+        if row is None:
+            raise domain.OrderNotFound(order_id=order_id)
+        return order_from_rows(row, self._session.all(_SELECT_LINES, order_id=order_id))
+
+    def _project(self, order: domain.Order) -> None:
+        self._session.run(_UPSERT_ORDER, **order_row(order))
+        if order.saved_version == 0:
+            self._session.many(_INSERT_LINE, line_rows(order))
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """An order under way: how often its next step was tried in vain, since when, and in which trace."""
+
+    order_id: str
+    attempts: int = 0
+    step_since: datetime | None = None
+    """When the next step was first tried in vain; None if it was not."""
+
+    traceparent: str = ""
+
+
+class Drives:
+    """Who drives which order until when, and which orders are due. A lapsed lease is anyone's."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def begin(self, order_id: str, *, driver: str, leased_until: datetime, now: datetime) -> None:
+        """A new order, leased to its first driver."""
+        self._put(order_id, driver=driver, due=now, leased_until=to_micros(leased_until))
+
+    def wake(self, order_id: str, *, now: datetime) -> None:
+        """The order is due now, for whoever comes first."""
+        self._put(order_id, driver="", due=now, leased_until=0)
+
+    def progressed(self, order_id: str, *, driver: str, leased_until: datetime) -> None:
+        """A step was taken: the next one begins with no attempt made; the driver keeps the order."""
+        self._session.run(
+            _PROGRESSED, b_order_id=order_id, driver=driver, leased_until=to_micros(leased_until)
+        )
+
+    def park(self, drive: Drive, *, due: datetime) -> None:
+        """The step failed: the order waits until due, held by nobody."""
+        self._session.run(
+            _PARK,
+            b_order_id=drive.order_id,
+            due_time=to_micros(due),
+            attempts=drive.attempts,
+            step_since=to_micros(drive.step_since) if drive.step_since else 0,
+        )
+
+    def end(self, order_id: str) -> None:
+        """Nothing is under way any more."""
+        self._session.run(_END, order_id=order_id)
+
+    def claim(self, *, driver: str, leased_until: datetime, now: datetime, limit: int) -> list[Drive]:
+        """Leases due orders that nobody holds to the driver, longest due first."""
+        rows = self._session.all(_SELECT_DUE, now=to_micros(now), row_limit=limit)
+        for row in rows:
+            self._session.run(
+                _LEASE, b_order_id=row["order_id"], driver=driver, leased_until=to_micros(leased_until)
+            )
+        return [_drive(row) for row in rows]
+
+    def next_due(self) -> datetime | None:
+        """When the next order is due and free; None if no order is under way."""
+        row = self._session.one(_SELECT_NEXT_DUE)
+        return from_micros(row["due"]) if row and row["due"] is not None else None
+
+    def disown(self, driver: str) -> int:
+        """Frees what a former life of this driver held when it died; how many that were."""
+        return self._session.run(_DISOWN, b_driver=driver)
+
+    def _put(self, order_id: str, *, driver: str, due: datetime, leased_until: int) -> None:
+        self._session.run(
+            _PUT,
+            order_id=order_id,
+            due_time=to_micros(due),
+            leased_until=leased_until,
+            driver=driver,
+            attempts=0,
+            step_since=0,
+            traceparent=context.traceparent(),
+        )
+
+
+def event_from_stored(stored: event_store.StoredEvent) -> domain.Event:
+    return domain.Event(fact=convert.fact_from_proto(pb.OrderEvent.FromString(stored.body)), at=stored.at)
+
+
+def _stored(order: domain.Order, event: domain.Event) -> event_store.NewEvent:
+    message = convert.fact_to_proto(order, event.fact)
+    return event_store.NewEvent(type=str(message.WhichOneof("fact")), body=message.SerializeToString())
+
+
+def order_row(order: domain.Order) -> dict[str, object]:
+    """The row that this order is shown by."""
+    return {
+        "order_id": order.id,
+        "user_id": order.user_id,
+        "state": str(order.state),
+        "total_minor": order.total.amount_minor,
+        "currency": order.total.currency,
+        "payment_method_id": order.payment_method_id,
+        "rejection_reason": order.rejection_reason,
+        "cancel_reason": order.cancel_reason,
+        "needs_attention": order.needs_attention,
+        "reservation_id": order.reservation_id,
+        "payment_id": order.payment_id,
+        "version": order.version,
+        "create_time": to_micros(order.create_time),
+        "update_time": to_micros(order.update_time),
+    }
+
+
+def line_rows(order: domain.Order) -> list[dict[str, object]]:
+    """The rows that this order's lines are shown by."""
+    return [
+        {
+            "order_id": order.id,
+            "line": number,
+            "product_id": line.product_id,
+            "sku": line.sku,
+            "name": line.name,
+            "quantity": line.quantity,
+            "unit_price_minor": line.unit_price.amount_minor,
+        }
+        for number, line in enumerate(order.lines, start=1)
+    ]
+
+
+def order_from_rows(row: Row, lines: Iterable[Row]) -> domain.Order:
+    """The order that rows show. It knows where it stands, not what to do: for that, ask its events."""
+    currency = row["currency"]
+    return domain.Order(
+        id=row["order_id"],
+        user_id=row["user_id"],
+        lines=tuple(
+            domain.Line(
+                product_id=line["product_id"],
+                sku=line["sku"],
+                name=line["name"],
+                quantity=line["quantity"],
+                unit_price=Money(line["unit_price_minor"], currency),
+            )
+            for line in lines
+        ),
+        total=Money(row["total_minor"], currency),
+        payment_method_id=row["payment_method_id"],
+        create_time=from_micros(row["create_time"]),
+        update_time=from_micros(row["update_time"]),
+        state=domain.State(row["state"]),
+        version=row["version"],
+        to_do=(),
+        rejection_reason=row["rejection_reason"],
+        cancel_reason=row["cancel_reason"],
+        needs_attention=bool(row["needs_attention"]),
+        reservation_id=row["reservation_id"],
+        payment_id=row["payment_id"],
+    )
+
+
+def _drive(row: Row) -> Drive:
+    return Drive(
+        order_id=row["order_id"],
+        attempts=row["attempts"],
+        step_since=from_micros(row["step_since"]) if row["step_since"] else None,
+        traceparent=row["traceparent"],
+    )
+
+
+def _upsert(table: sa.Table, key: str) -> Statement:
+    statement = insert(table)
+    changed = {column.name: statement.excluded[column.name] for column in table.columns if column.name != key}
+    return Statement(statement.on_conflict_do_update(index_elements=[key], set_=changed))
+
+
+_EVENTS: Final = EventStore(order_events)
+_B_ORDER: Final = sa.bindparam("order_id", type_=sa.String)
+_SELECT_ORDER: Final = Statement(sa.select(orders).where(orders.c.order_id == _B_ORDER))
+_SELECT_LINES: Final = Statement(
+    sa.select(order_lines).where(order_lines.c.order_id == _B_ORDER).order_by(order_lines.c.line)
+)
+_UPSERT_ORDER: Final = _upsert(orders, "order_id")
+_INSERT_LINE: Final = Statement(sa.insert(order_lines))
+
+# Of an UPDATE, parameters named as columns are taken for new values: the key needs a name of its own.
+_THIS_DRIVE: Final = order_drives.c.order_id == sa.bindparam("b_order_id", type_=sa.String)
+_PUT: Final = _upsert(order_drives, "order_id")
+_PROGRESSED: Final = Statement(
+    sa.update(order_drives)
+    .where(_THIS_DRIVE)
+    .values(
+        attempts=0,
+        step_since=0,
+        driver=sa.bindparam("driver", type_=sa.String),
+        leased_until=sa.bindparam("leased_until", type_=sa.BigInteger),
+    )
+)
+_PARK: Final = Statement(
+    sa.update(order_drives)
+    .where(_THIS_DRIVE)
+    .values(
+        due_time=sa.bindparam("due_time", type_=sa.BigInteger),
+        attempts=sa.bindparam("attempts", type_=sa.Integer),
+        step_since=sa.bindparam("step_since", type_=sa.BigInteger),
+        leased_until=0,
+        driver="",
+    )
+)
+_END: Final = Statement(sa.delete(order_drives).where(order_drives.c.order_id == _B_ORDER))
+_B_NOW: Final = sa.bindparam("now", type_=sa.BigInteger)
+_SELECT_DUE: Final = Statement(
+    sa.select(order_drives)
+    .where(order_drives.c.due_time <= _B_NOW, order_drives.c.leased_until <= _B_NOW)
+    .order_by(order_drives.c.due_time)
+    .limit(sa.bindparam("row_limit", type_=sa.Integer))
+)
+_LEASE: Final = Statement(
+    sa.update(order_drives)
+    .where(_THIS_DRIVE)
+    .values(
+        driver=sa.bindparam("driver", type_=sa.String),
+        leased_until=sa.bindparam("leased_until", type_=sa.BigInteger),
+    )
+)
+# The later of the two: sa.func.max of two arguments would not be portable.
+_FREE_AT: Final = sa.case(
+    (order_drives.c.leased_until > order_drives.c.due_time, order_drives.c.leased_until),
+    else_=order_drives.c.due_time,
+)
+_SELECT_NEXT_DUE: Final = Statement(sa.select(sa.func.min(_FREE_AT).label("due")))
+_DISOWN: Final = Statement(
+    sa.update(order_drives)
+    .where(order_drives.c.driver == sa.bindparam("b_driver", type_=sa.String))
+    .values(leased_until=0, driver="")
+)

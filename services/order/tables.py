@@ -1,0 +1,65 @@
+"""The order service's tables. Times are microseconds since 1970 (UTC), amounts minor units."""
+
+import sqlalchemy as sa
+
+from services.chassis.events import inbox, outbox
+from services.chassis.storage import event_store, idempotency
+
+metadata = sa.MetaData()
+
+# The truth. Everything below but the chassis' own tables can be made again from it.
+order_events = event_store.define(metadata, "order_events")
+
+orders = sa.Table(
+    "orders",
+    metadata,
+    sa.Column("order_id", sa.String(36), primary_key=True),
+    sa.Column("user_id", sa.String(36), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("total_minor", sa.BigInteger, nullable=False),
+    sa.Column("currency", sa.String(3), nullable=False),
+    sa.Column("payment_method_id", sa.String(36), nullable=False),
+    sa.Column("rejection_reason", sa.String(64), nullable=False),
+    sa.Column("cancel_reason", sa.String(500), nullable=False),
+    sa.Column("needs_attention", sa.Boolean, nullable=False),
+    sa.Column("reservation_id", sa.String(36), nullable=False),
+    sa.Column("payment_id", sa.String(36), nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("create_time", sa.BigInteger, nullable=False),
+    sa.Column("update_time", sa.BigInteger, nullable=False),
+    # Lists go newest first, of one user or of all, in one state or in any.
+    sa.Index("orders_by_time", "create_time", "order_id"),
+    sa.Index("orders_by_user", "user_id", "create_time", "order_id"),
+    sa.Index("orders_by_state", "state", "create_time", "order_id"),
+)
+
+order_lines = sa.Table(
+    "order_lines",
+    metadata,
+    sa.Column("order_id", sa.String(36), sa.ForeignKey("orders.order_id"), primary_key=True),
+    sa.Column("line", sa.Integer, primary_key=True),
+    sa.Column("product_id", sa.String(36), nullable=False),
+    sa.Column("sku", sa.String(64), nullable=False),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("quantity", sa.BigInteger, nullable=False),
+    sa.Column("unit_price_minor", sa.BigInteger, nullable=False),
+)
+
+# Who drives an order that is under way, and when it is next due. Scheduling only: what to do stands in
+# the events.
+order_drives = sa.Table(
+    "order_drives",
+    metadata,
+    sa.Column("order_id", sa.String(36), primary_key=True),
+    sa.Column("due_time", sa.BigInteger, nullable=False),
+    sa.Column("leased_until", sa.BigInteger, nullable=False),
+    sa.Column("driver", sa.String(64), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("step_since", sa.BigInteger, nullable=False),
+    sa.Column("traceparent", sa.String(55), nullable=False),
+    sa.Index("order_drives_by_due", "due_time"),
+)
+
+requests = idempotency.define(metadata)
+outbox_rows = outbox.define(metadata)
+inbox_rows = inbox.define(metadata)

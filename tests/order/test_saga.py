@@ -1,0 +1,239 @@
+"""The saga on a real database: whatever participants answer, the order ends and nothing is left behind."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.chassis.policy.backoff import Backoff
+from services.chassis.storage.database import Store
+from services.kernel.clock import SystemClock
+from services.order import domain
+from services.order.domain import FORWARD, State, Step, StepGivenUp, StepRefused
+from services.order.participants import Done, Participants, Refused, Unknown
+from services.order.saga import ATTENTION_ATTEMPTS, Patience, Saga
+from services.order.store import Transaction
+from tests.order.conftest import ScriptedParticipants, placed
+
+ID = "0190dddd-0000-7000-8000-000000000001"
+AT_ONCE = Patience(timedelta(0), Backoff(0.001, 0.002))
+PATIENT = Patience(timedelta(hours=1), Backoff(0.001, 0.002))
+UNAVAILABLE = Unknown("UNAVAILABLE")
+
+
+def saga_of(
+    store: Store[Transaction],
+    participants: ScriptedParticipants,
+    patience: Patience = PATIENT,
+    driver: str = "a",
+) -> Saga:
+    asks: Participants = participants  # type: ignore[assignment]  # the same one method
+    return Saga(store, asks, clock=SystemClock(), patience=patience, driver=driver)
+
+
+@asynccontextmanager
+async def running(saga: Saga) -> AsyncIterator[None]:
+    task = asyncio.create_task(saga.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def accept(store: Store[Transaction], saga: Saga) -> domain.Order:
+    order = domain.place(ID, placed(), at=datetime.now(UTC))
+    return await store.write(lambda tx: saga.accept(tx, order))
+
+
+async def ended(store: Store[Transaction], saga: Saga) -> domain.Order:
+    await saga.settled(ID, timeout_s=20)
+    order = await store.read(lambda tx: tx.orders.get(ID))
+    assert order.is_settled
+    assert await store.read(lambda tx: tx.drives.next_due()) is None
+    return order
+
+
+async def driven(
+    store: Store[Transaction], participants: ScriptedParticipants, patience: Patience = PATIENT
+) -> domain.Order:
+    saga = saga_of(store, participants, patience)
+    async with running(saga):
+        saga.take(await accept(store, saga))
+        return await ended(store, saga)
+
+
+async def test_an_order_that_nothing_stops_is_confirmed(store: Store[Transaction]) -> None:
+    participants = ScriptedParticipants()
+    order = await driven(store, participants)
+    assert order.state is State.CONFIRMED
+    assert participants.steps == list(FORWARD)
+
+
+async def test_quick_steps_share_commits_and_everything_is_written_before_the_money_moves(
+    store: Store[Transaction],
+) -> None:
+    seen: dict[Step, int] = {}
+
+    def look(step: Step) -> None:
+        seen[step] = store._reader.execute("SELECT max(version) FROM order_events").fetchone()[0]
+
+    await driven(store, ScriptedParticipants(before=look))
+    assert seen[Step.CAPTURE_PAYMENT] == 4
+    assert seen[Step.COMMIT_STOCK] == 1
+
+
+@pytest.mark.parametrize(
+    ("refused", "reason", "undo"),
+    [
+        (Step.RESERVE_STOCK, "OUT_OF_STOCK", []),
+        (Step.AUTHORIZE_PAYMENT, "PAYMENT_DECLINED", [Step.RELEASE_STOCK]),
+        (Step.COMMIT_STOCK, "OUT_OF_STOCK", [Step.VOID_PAYMENT, Step.RELEASE_STOCK]),
+        (Step.CAPTURE_PAYMENT, "CAPTURE_REFUSED", [Step.VOID_PAYMENT, Step.RELEASE_STOCK]),
+    ],
+)
+async def test_a_refused_step_is_compensated_in_reverse(
+    store: Store[Transaction], refused: Step, reason: str, undo: list[Step]
+) -> None:
+    participants = ScriptedParticipants({refused: [Refused(reason)]})
+    order = await driven(store, participants)
+    assert (order.state, order.rejection_reason) == (State.REJECTED, reason)
+    assert participants.steps == [*FORWARD[: FORWARD.index(refused) + 1], *undo]
+
+
+@pytest.mark.parametrize("step", FORWARD)
+async def test_an_unknown_outcome_is_asked_again_under_the_same_request_id(
+    store: Store[Transaction], step: Step
+) -> None:
+    participants = ScriptedParticipants({step: [UNAVAILABLE, Unknown("INTERNAL"), Done("ref")]})
+    order = await driven(store, participants)
+    assert order.state is State.CONFIRMED
+    assert len({request_id for asked, request_id in participants.asked if asked is step}) == 1
+
+
+@pytest.mark.parametrize("step", FORWARD)
+async def test_when_patience_ends_both_are_undone_payment_first(
+    store: Store[Transaction], step: Step
+) -> None:
+    participants = ScriptedParticipants({step: [UNAVAILABLE] * 100})
+    order = await driven(store, participants, AT_ONCE)
+    assert (order.state, order.rejection_reason) == (State.REJECTED, domain.TIMED_OUT)
+    assert participants.steps[-2:] == [Step.VOID_PAYMENT, Step.RELEASE_STOCK]
+    events = await store.read(lambda tx: tx.orders.history(ID))
+    (given_up,) = [event.fact for event in events if isinstance(event.fact, StepGivenUp)]
+    assert (given_up.step, given_up.last_outcome) == (step, "UNAVAILABLE")
+    assert given_up.attempts >= 3
+
+
+async def test_undoing_is_retried_past_all_patience_and_asks_for_attention(
+    store: Store[Transaction],
+) -> None:
+    script = {
+        Step.COMMIT_STOCK: [Refused("OUT_OF_STOCK")],
+        Step.VOID_PAYMENT: [UNAVAILABLE] * (ATTENTION_ATTEMPTS + 3),
+    }
+    participants = ScriptedParticipants({k: list(v) for k, v in script.items()})
+    order = await driven(store, participants, AT_ONCE)
+    assert order.state is State.REJECTED
+    facts = [event.fact for event in await store.read(lambda tx: tx.orders.history(ID))]
+    attention = [fact for fact in facts if isinstance(fact, domain.NeedsAttention)]
+    assert attention == [domain.NeedsAttention(Step.VOID_PAYMENT, ATTENTION_ATTEMPTS)]
+    done = next(f for f in facts if isinstance(f, domain.StepDone) and f.step is Step.VOID_PAYMENT)
+    assert done.attempts == ATTENTION_ATTEMPTS + 4
+
+
+@pytest.mark.parametrize("step", FORWARD)
+async def test_a_cancel_that_comes_during_a_step_turns_the_order(
+    store: Store[Transaction], step: Step
+) -> None:
+    participants = ScriptedParticipants()
+    saga = saga_of(store, participants)
+    cancelled: list[Awaitable[None]] = []
+
+    async def cancel() -> None:
+        def move(tx: Transaction) -> None:
+            tx.orders.save(tx.orders.get(ID).cancel(reason="buyer", at=datetime.now(UTC)))
+            tx.drives.wake(ID, now=datetime.now(UTC))
+
+        await store.write(move)
+        saga.wake()
+
+    original = participants.ask
+
+    async def ask(order: domain.Order, asked: Step) -> object:
+        answer = await original(order, asked)
+        if asked is step and not cancelled:
+            cancelled.append(asyncio.ensure_future(cancel()))
+            await cancelled[0]
+        return answer
+
+    participants.ask = ask  # type: ignore[method-assign,assignment]
+    async with running(saga):
+        saga.take(await accept(store, saga))
+        order = await ended(store, saga)
+    assert order.state is State.CANCELLED
+    undo = participants.steps[participants.steps.index(step) + 1 :]
+    assert undo[-2:] == [Step.VOID_PAYMENT, Step.RELEASE_STOCK]
+    if step is not Step.CAPTURE_PAYMENT:
+        assert Step.CAPTURE_PAYMENT not in participants.steps
+
+
+@pytest.mark.parametrize("step", FORWARD)
+async def test_a_saga_killed_at_any_step_is_taken_up_by_the_next_life(
+    store: Store[Transaction], step: Step
+) -> None:
+    reached = asyncio.Event()
+
+    class Hangs(ScriptedParticipants):
+        async def ask(self, order: domain.Order, asked: Step) -> Done:
+            await super().ask(order, asked)
+            if asked is step:
+                reached.set()
+                await asyncio.Event().wait()
+            return Done(f"ref-{asked}")
+
+    first = Hangs()
+    saga = saga_of(store, first)
+    async with running(saga):
+        saga.take(await accept(store, saga))
+        await asyncio.wait_for(reached.wait(), 10)
+
+    second = ScriptedParticipants()
+    saga = saga_of(store, second)
+    async with running(saga):
+        order = await ended(store, saga)
+    assert order.state is State.CONFIRMED
+    # Whatever was asked before is asked again under the same request ids.
+    asked_before = dict(first.asked)
+    assert all(asked_before.get(asked, request_id) == request_id for asked, request_id in second.asked)
+
+
+async def test_two_drivers_on_one_order_are_harmless(store: Store[Transaction]) -> None:
+    participants = ScriptedParticipants()
+    one, other = saga_of(store, participants), saga_of(store, participants, driver="b")
+    async with running(one), running(other):
+        order = await accept(store, one)
+        one.take(order)
+        other.take(order)
+        ending = await ended(store, one)
+    assert ending.state is State.CONFIRMED
+    confirmed = [
+        e for e in await store.read(lambda tx: tx.orders.history(ID)) if e.fact == domain.Confirmed()
+    ]
+    assert len(confirmed) == 1
+
+
+async def test_waiting_for_an_order_ends_with_the_time_given(store: Store[Transaction]) -> None:
+    saga = saga_of(store, ScriptedParticipants())
+    await accept(store, saga)  # nobody drives it
+    await saga.settled(ID, timeout_s=0.01)
+    assert not (await store.read(lambda tx: tx.orders.row(ID))).is_settled
+    assert saga._watchers == {}
+
+
+async def test_the_refusal_of_a_step_stands_in_the_history(store: Store[Transaction]) -> None:
+    await driven(store, ScriptedParticipants({Step.RESERVE_STOCK: [UNAVAILABLE, Refused("OUT_OF_STOCK")]}))
+    facts = [event.fact for event in await store.read(lambda tx: tx.orders.history(ID))]
+    assert facts[1:] == [StepRefused(Step.RESERVE_STOCK, 2, "OUT_OF_STOCK"), domain.Rejected()]

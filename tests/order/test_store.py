@@ -1,0 +1,137 @@
+"""Orders on a real database."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from services.chassis.audit import reading
+from services.chassis.storage import migrations
+from services.chassis.storage.database import Store
+from services.chassis.storage.faults import StaleVersion
+from services.order import audit, domain, tables
+from services.order.domain import Step, StepDone
+from services.order.store import Drive, Transaction
+from tests.order.conftest import placed
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = NOW + timedelta(seconds=10)
+ID = "0190dddd-0000-7000-8000-000000000001"
+
+
+async def accepted(store: Store[Transaction]) -> domain.Order:
+    return await store.write(lambda tx: tx.orders.save(domain.place(ID, placed(), at=NOW)))
+
+
+def test_the_migrations_make_the_tables(database_url: str) -> None:
+    assert migrations.differences(database_url, tables.metadata) == []
+
+
+async def test_what_is_saved_is_loaded_again(store: Store[Transaction]) -> None:
+    order = await accepted(store)
+    assert await store.read(lambda tx: tx.orders.get(ID)) == order
+
+
+async def test_the_row_shows_what_the_events_say(store: Store[Transaction]) -> None:
+    order = await accepted(store)
+    order = order.apply(StepDone(Step.RESERVE_STOCK, 1, "r1"), at=LATER)
+    await store.write(lambda tx: tx.orders.save(order))
+    shown = await store.read(lambda tx: tx.orders.row(ID))
+    assert (shown.state, shown.version, shown.reservation_id) == (domain.State.PENDING, 2, "r1")
+    assert (shown.lines, shown.total, shown.update_time) == (order.lines, order.total, LATER)
+
+
+async def test_only_one_of_two_who_move_the_same_version_wins(store: Store[Transaction]) -> None:
+    order = await accepted(store)
+    cancelled = order.cancel(reason="buyer", at=LATER)
+    stepped = order.apply(StepDone(Step.RESERVE_STOCK, 1), at=LATER)
+    await store.write(lambda tx: tx.orders.save(cancelled))
+    with pytest.raises(StaleVersion):
+        await store.write(lambda tx: tx.orders.save(stepped))
+    assert (await store.read(lambda tx: tx.orders.get(ID))).state is domain.State.CANCELLING
+
+
+async def test_an_unknown_order_is_not_found(store: Store[Transaction]) -> None:
+    with pytest.raises(domain.OrderNotFound):
+        await store.read(lambda tx: tx.orders.get(ID))
+    with pytest.raises(domain.OrderNotFound):
+        await store.read(lambda tx: tx.orders.row(ID))
+
+
+async def test_a_lapsed_lease_is_anyones_and_a_held_one_nobodys(store: Store[Transaction]) -> None:
+    await store.write(lambda tx: tx.drives.begin(ID, driver="a", leased_until=LATER, now=NOW))
+
+    async def claimed(at: datetime) -> list[str]:
+        drives = await store.write(
+            lambda tx: tx.drives.claim(driver="b", leased_until=at + timedelta(seconds=30), now=at, limit=10)
+        )
+        return [drive.order_id for drive in drives]
+
+    assert await claimed(NOW) == []
+    assert await store.read(lambda tx: tx.drives.next_due()) == LATER
+    assert await claimed(LATER) == [ID]
+    assert await claimed(LATER) == []
+
+
+async def test_a_parked_order_is_due_when_its_backoff_ends(store: Store[Transaction]) -> None:
+    await store.write(lambda tx: tx.drives.begin(ID, driver="a", leased_until=LATER, now=NOW))
+    await store.write(lambda tx: tx.drives.park(Drive(ID, attempts=3, step_since=NOW), due=LATER))
+    assert await store.read(lambda tx: tx.drives.next_due()) == LATER
+    (drive,) = await store.write(
+        lambda tx: tx.drives.claim(driver="b", leased_until=LATER, now=LATER, limit=1)
+    )
+    assert (drive.attempts, drive.step_since) == (3, NOW)
+
+
+async def test_a_driver_that_comes_back_frees_what_it_held_when_it_died(store: Store[Transaction]) -> None:
+    await store.write(lambda tx: tx.drives.begin(ID, driver="a", leased_until=LATER, now=NOW))
+    assert await store.write(lambda tx: tx.drives.disown("b")) == 0
+    assert await store.write(lambda tx: tx.drives.disown("a")) == 1
+    assert await store.read(lambda tx: tx.drives.next_due()) == NOW
+
+
+def _break(url: str, sql: str) -> None:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(sql)
+    engine.dispose()
+
+
+def _violated(url: str) -> set[str]:
+    with reading(url) as connection:
+        return {check.name for check in audit.CHECKS if not check.find(connection).holds}
+
+
+@pytest.mark.parametrize(
+    ("sql", "check"),
+    [
+        ("UPDATE orders SET state = 'CONFIRMED'", "orders.replay"),
+        ("UPDATE order_lines SET quantity = 3", "orders.replay"),
+        ("DELETE FROM order_events WHERE version = 1", "orders.gapless"),
+        ("DELETE FROM order_drives", "orders.driven"),
+        ("UPDATE outbox SET type = 'bodega.order.v1.OrderRejected'", "orders.told"),
+        ("UPDATE orders SET update_time = 0", "orders.end"),
+    ],
+)
+async def test_the_audit_finds_what_is_broken_on_purpose(
+    store: Store[Transaction], database_url: str, sql: str, check: str
+) -> None:
+    now = datetime.now(UTC)
+    for number, at in ((2, now - timedelta(seconds=5)), (1, now)):
+        order_id = f"{ID[:-1]}{number}"
+        order = domain.place(order_id, placed(), at=at).apply(StepDone(Step.RESERVE_STOCK, 1), at=at)
+        await store.write(lambda tx, order=order: tx.orders.save(order))  # type: ignore[misc]
+        await store.write(
+            lambda tx, order_id=order_id, at=at: tx.drives.begin(  # type: ignore[misc]
+                order_id, driver="a", leased_until=at, now=at
+            )
+        )
+    assert _violated(database_url) == set()
+    _break(database_url, sql)
+    assert check in _violated(database_url)
+
+
+def test_a_missing_database_is_not_made_by_looking(tmp_path: Path) -> None:
+    with pytest.raises(sa.exc.OperationalError), reading(f"sqlite:///{tmp_path / 'none.db'}"):
+        pass
