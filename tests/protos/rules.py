@@ -120,7 +120,7 @@ def a_state_is_called_state(world: World) -> Iterator[str]:
 def times_are_called_time(world: World) -> Iterator[str]:
     """In what is told; what is asked may be `created_after`."""
     for field in world.fields():
-        asked = field.containing_type.name.endswith("Request")
+        asked = str(field.containing_type and field.containing_type.name).endswith("Request")
         kind = field.message_type.full_name if field.message_type and not asked else ""
         if kind == "google.protobuf.Timestamp" and not re.search(r"(^|_)time$", field.name):
             yield f"{field.full_name}: should end in _time"
