@@ -9,10 +9,10 @@ from typing import Final
 
 import uvloop
 
-from gateway import descriptors, serving
-from gateway.app import BODY_BYTES_MAX
+from gateway import app, descriptors
+from gateway.app import DRAIN_MAX_S, Gateway, Settings
 from gateway.descriptors import BadDescriptorSet
-from gateway.serving import DRAIN_MAX_S, Gateway, Settings
+from gateway.edge import BODY_BYTES_MAX
 from gateway.site import CannotServe
 from services.chassis import telemetry
 
@@ -32,7 +32,7 @@ def main() -> int:
     )
     telemetry.configure_logging("gateway", arguments.log_level)
     try:
-        gateway = serving.build(descriptors.read(arguments.descriptor_set), arguments.backend, settings)
+        gateway = app.build(descriptors.read(arguments.descriptor_set), arguments.backend, settings)
         uvloop.run(_serve(gateway))
     except (BadDescriptorSet, CannotServe) as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 (for whoever typed the command)
@@ -44,7 +44,7 @@ async def _serve(gateway: Gateway) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serving.running(gateway) as running:
+    async with app.running(gateway) as running:
         _log.info(
             "serving",
             host=gateway.settings.host,
@@ -52,7 +52,7 @@ async def _serve(gateway: Gateway) -> None:
             operations_port=running.operations_port,
             routes=len(gateway.site.routes),
         )
-        await stop.wait()
+        await running.until(stop)
         _log.info("draining")
     _log.info("stopped")
 

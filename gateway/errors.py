@@ -56,7 +56,7 @@ _SAID_BY_SERVER_LIBRARY = re.compile(
 _SAID_BY_TRANSPORT = re.compile(
     r"failed to connect|ipv[46]:|unix:|[Ss]ocket closed|[Cc]onnection (?:reset|refused|dropped|closed)"
     r"|recvmsg|sendmsg|GOAWAY|RST_STREAM|[Bb]roken pipe|Endpoint |DNS|[Nn]ame resol"
-    r"|HTTP/?2|http2|Stream removed|Transport "
+    r"|HTTP/?2|http2|Stream removed|Transport |^Deadline Exceeded$"
 )
 _PLAIN_WORDS: Final = {
     grpc.StatusCode.UNKNOWN: "Something went wrong.",
@@ -66,6 +66,10 @@ _PLAIN_WORDS: Final = {
     grpc.StatusCode.CANCELLED: "The call was cancelled.",
     grpc.StatusCode.UNIMPLEMENTED: "The service does not offer this.",
 }
+_REASONS: Final = {grpc.StatusCode.UNAVAILABLE: "BACKEND_UNREACHABLE"}
+_UNAUTHENTICATED: Final = 401
+_UNAVAILABLE: Final = 503
+_RETRY_SOON: Final = b"1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,7 @@ class Refusal(Exception):
         headers: Headers | None = None,
     ) -> None:
         super().__init__(message)
-        info = {"@type": _TYPE_PREFIX + "ErrorInfo", "reason": reason, "domain": DOMAIN}
-        self.failure = Failure(status, body(status, code, message, [info, *details]), headers or [])
+        self.failure = Failure(status, body(status, code, message, [_info(reason), *details]), headers or [])
 
 
 def body(status: int, code: str, message: str, details: Sequence[dict[str, Any]]) -> bytes:
@@ -147,13 +150,16 @@ class Renderer:
         carried = rich.parse(error)
         details = carried.details if carried is not None and carried.code == code.value[0] else ()
         shown = [self._detail(detail) for detail in details if detail.type_url != _DEBUG_INFO]
+        message, is_ours = _message(code, error.details())
+        if is_ours:
+            shown.append(_info(_REASONS.get(code, code.name)))
         headers: Headers = []
-        retry_after = _retry_after(details)
+        retry_after = _retry_after(details) or (_RETRY_SOON if is_ours and status == _UNAVAILABLE else None)
         if retry_after is not None:
             headers.append((b"retry-after", retry_after))
-        if status == 401:  # noqa: PLR2004
+        if status == _UNAUTHENTICATED:
             headers.append((b"www-authenticate", b"Bearer"))
-        return Failure(status, body(status, code.name, _message(code, error.details()), shown), headers)
+        return Failure(status, body(status, code.name, message, shown), headers)
 
     def _detail(self, detail: any_pb2.Any) -> dict[str, Any]:
         try:
@@ -162,13 +168,18 @@ class Renderer:
             return {"@type": detail.type_url, "value": base64.b64encode(detail.value).decode()}
 
 
-def _message(code: grpc.StatusCode, said: str | None) -> str:
+def _info(reason: str) -> dict[str, Any]:
+    return {"@type": _TYPE_PREFIX + "ErrorInfo", "reason": reason, "domain": DOMAIN}
+
+
+def _message(code: grpc.StatusCode, said: str | None) -> tuple[str, bool]:
+    """What a client may read, and whether it is our wording because only a library spoke."""
     plain = _PLAIN_WORDS.get(code)
     if not said:
-        return plain or code.name
+        return plain or code.name, False
     if plain and (_SAID_BY_SERVER_LIBRARY.search(said) or _SAID_BY_TRANSPORT.search(said)):
-        return plain
-    return said
+        return plain, True
+    return said, False
 
 
 def _retry_after(details: Sequence[any_pb2.Any]) -> bytes | None:

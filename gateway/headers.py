@@ -26,6 +26,7 @@ _UNDERSTOOD: Final = frozenset(
         b"content-type",
         b"content-encoding",
         b"content-length",
+        b"expect",
         b"grpc-timeout",
         b"traceparent",
         b"x-correlation-id",
@@ -59,6 +60,9 @@ class Incoming:
     content_type: bytes | None
     content_encoding: bytes | None
     content_length: int
+    asks_first: bool
+    """The client waits for `100 Continue` before it sends its body."""
+
     returned: tuple[tuple[bytes, bytes], ...]
     """The ids, for the reply."""
 
@@ -103,6 +107,7 @@ def read(raw: Iterable[tuple[bytes, bytes]]) -> Incoming:
         found.get(b"content-type"),
         found.get(b"content-encoding"),
         int(found.get(b"content-length", 0)),
+        found.get(b"expect", b"").lower() == b"100-continue",
         (
             (b"x-request-id", request_id),
             (b"x-correlation-id", correlation_id),

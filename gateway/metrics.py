@@ -1,5 +1,6 @@
 """What the edge counts, per route and pre-bound."""
 
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -24,7 +25,11 @@ class Metrics:
             buckets=BUCKETS_S,
             registry=self.registry,
         )
-        self.in_flight = Gauge("http_server_in_flight", "Requests being answered.", registry=self.registry)
+        self._in_flight = Gauge("http_server_in_flight", "Requests being answered.", registry=self.registry)
+
+    def show_in_flight(self, read: Callable[[], float]) -> None:
+        """Shows a count that the edge keeps; read at each scrape."""
+        self._in_flight.set_function(read)
 
     def route(self, http_method: str, template: str) -> "RouteMetrics":
         """The figures of one route; requests that lead nowhere count under an empty template."""

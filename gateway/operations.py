@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from gateway.app import Receive, Scope, Send
+from gateway.edge import Receive, Scope, Send
 from gateway.health import Health
 
 

@@ -1,0 +1,285 @@
+"""The edge as an ASGI application: one request from its head to its answer.
+
+It holds no business rule and no state: everything a route needs was made at start (site.py), a request only
+passes through.
+"""
+
+import time
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import grpc
+
+from gateway import errors, headers
+from gateway.errors import Failure, Headers, Refusal
+from gateway.headers import Incoming
+from gateway.health import Health
+from gateway.http1 import PRESENCE, Presence
+from gateway.metrics import RouteMetrics
+from gateway.refusals import Refused
+from gateway.routes import MalformedPath
+from gateway.site import Route, Site
+from gateway.well_known import NoJsonForm
+from services.chassis import context, telemetry
+from services.chassis.context import RequestContext
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+# Request bodies; the largest honest one is an order of a thousand lines. gRPC's own default bound.
+BODY_BYTES_MAX: Final = 4 * 1024 * 1024
+# How much of a body that is too large is read to its end, so that its sender gets to read the answer.
+_DISCARDED_BYTES_MAX: Final = 16 * 1024 * 1024
+
+# gRPC rounds timeouts up on the wire, by up to 1 %; the backend must not think that it has longer than asked.
+_MARGIN_S: Final = 0.005
+
+_CLIENT_LEFT: Final = 499  # nginx's word for it; only logs and metrics ever see it
+_JSON_TYPE: Final = b"application/json"
+_CHARSETS: Final = (b"", b"charset=utf-8", b'charset="utf-8"')
+_JSON: Final = (b"content-type", b"application/json")
+_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+_CLOSE: Final = (b"connection", b"close")
+
+_log = telemetry.logger(__name__)
+
+
+class _ClientLeft(Exception):
+    """Nobody waits for the answer."""
+
+
+class Edge:
+    """Serves a site. An ASGI application."""
+
+    def __init__(self, site: Site, health: Health, *, body_bytes_max: int = BODY_BYTES_MAX) -> None:
+        self._site = site
+        self._health = health
+        self._body_bytes_max = body_bytes_max
+        self._nowhere = site.metrics.route("", "")
+        self._in_flight = 0
+        site.metrics.show_in_flight(lambda: self._in_flight)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        self._in_flight += 1
+        try:
+            await _Exchange(self, scope, receive, send).run()
+        finally:
+            self._in_flight -= 1
+
+    def find(self, http_method: str, raw_path: str) -> tuple[Route, tuple[str, ...]] | Failure:
+        """The route and its variables, or what is answered in place of one. Raises Refusal."""
+        try:
+            found = self._site.router.find(http_method, raw_path)
+            if http_method == "HEAD" and (found is None or found.route is None):
+                found = self._site.router.find("GET", raw_path)  # RFC 9110, 9.3.2
+        except MalformedPath as error:
+            raise errors.malformed("path", str(error)) from None
+        if found is None:
+            health = self._health.answer(raw_path) if http_method in ("GET", "HEAD") else None
+            if health is not None:
+                return health
+            raise Refusal(404, "NOT_FOUND", "ROUTE_NOT_FOUND", "There is nothing at this path.")
+        if found.route is not None:
+            return found.route, found.values
+        allow = (b"allow", _allow(found.allowed))
+        if http_method == "OPTIONS":
+            return Failure(204, b"", [allow])
+        message = "This path does not take this method."
+        raise Refusal(405, "UNIMPLEMENTED", "METHOD_NOT_ALLOWED", message, headers=[allow])
+
+    def failed(self, error: grpc.aio.AioRpcError) -> Failure:
+        return self._site.renderer.failure(error)
+
+    @property
+    def nowhere(self) -> RouteMetrics:
+        return self._nowhere
+
+    @property
+    def body_bytes_max(self) -> int:
+        return self._body_bytes_max
+
+
+def _allow(methods: tuple[str, ...]) -> bytes:
+    return ", ".join(sorted({*methods, "OPTIONS", *(("HEAD",) if "GET" in methods else ())})).encode()
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    __slots__ = ("_edge", "_receive", "_route", "_scope", "_send", "_started")
+
+    def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
+        self._edge = edge
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._route: Route | None = None
+        self._started = time.perf_counter()
+
+    async def run(self) -> None:
+        try:
+            incoming = headers.read(self._scope["headers"])
+        except Refusal as refusal:
+            await self._refuse(refusal.failure, headers.ids(self._scope["headers"]))
+            return
+        context.set_current(RequestContext(trace=incoming.trace))  # the task is this request's own
+        try:
+            status = await self._answer(incoming)
+        except Refusal as refusal:
+            status = await self._fail(refusal.failure, incoming.returned)
+        except grpc.aio.AioRpcError as error:
+            status = await self._fail(self._edge.failed(error), incoming.returned)
+        except _ClientLeft:
+            status = _CLIENT_LEFT
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 (whatever it was: logged, and answered without a word of it)
+            _log.exception("request failed", rpc="" if self._route is None else self._route.method.path)
+            status = await self._fail(errors.internal().failure, incoming.returned)
+        self._done(status, incoming.request_id)
+
+    async def _answer(self, incoming: Incoming) -> int:
+        scope = self._scope
+        found = self._edge.find(scope["method"], scope["raw_path"].decode("latin-1"))
+        if isinstance(found, Failure):
+            return await self._fail(found, incoming.returned)
+        route, values = found
+        self._route = route
+        if route.streams:
+            message = "Streams are not offered over HTTP yet; call this method by gRPC."
+            raise Refusal(501, "UNIMPLEMENTED", "STREAMS_NOT_OFFERED", message)
+        body = await self._body(route, incoming) if route.request.takes_body else b""
+        try:
+            wire = route.request.bind(
+                values, scope["query_string"], body, incoming.content_type, incoming.idempotency_key
+            )
+        except Refused as refused:
+            raise errors.invalid(refused) from None
+        reply, metadata = await self._call(route, wire, incoming)
+        try:
+            rendered = route.reply.render(reply)
+        except NoJsonForm as error:
+            _log.error("reply has no JSON form", method=route.method.path, why=str(error))
+            raise errors.internal() from None
+        out: Headers = [*incoming.returned, *metadata, _NOSNIFF]
+        if rendered.content_type is not None:
+            out.append((b"content-type", rendered.content_type))
+            out.append((b"content-length", b"%d" % len(rendered.body)))
+        if rendered.location is not None:
+            out.append((b"location", rendered.location))
+        await self._reply(rendered.status, out, rendered.body)
+        return rendered.status
+
+    async def _call(self, route: Route, wire: bytes, incoming: Incoming) -> tuple[bytes, Headers]:
+        """The backend's reply and the metadata to hand back. Raises AioRpcError or _ClientLeft."""
+        presence: Presence = self._scope.get("state", {}).get(PRESENCE) or Presence()
+        if presence.gone:
+            raise _ClientLeft
+        if route.call is None:
+            raise Refusal(503, "UNAVAILABLE", "NOT_SERVING", "The edge is not serving.")
+        timeout_s = route.deadline_s if incoming.timeout_s is None else incoming.timeout_s
+        timeout_s -= min(_MARGIN_S, timeout_s / 10)
+        call = route.call(wire, timeout=timeout_s, metadata=incoming.metadata)
+        presence.on_leaving = call.cancel
+        try:
+            reply: bytes = await call
+        except CancelledError:
+            if presence.gone:
+                raise _ClientLeft from None
+            call.cancel()
+            raise
+        except grpc.aio.AioRpcError:
+            if presence.gone:
+                raise _ClientLeft from None
+            raise
+        finally:
+            presence.on_leaving = None
+        return reply, headers.returned(await call.initial_metadata())
+
+    async def _body(self, route: Route, incoming: Incoming) -> bytes:
+        if incoming.content_encoding not in (None, b"identity"):
+            message = "Compressed bodies are not taken."
+            raise Refusal(415, "INVALID_ARGUMENT", "UNSUPPORTED_ENCODING", message, headers=[_CLOSE])
+        limit = self._edge.body_bytes_max
+        if incoming.content_length > limit:
+            if not incoming.asks_first:
+                await self._discard(incoming.content_length)
+            raise _too_large(limit)
+        body = await self._read(limit)
+        if body and route.request.takes_json and not _is_json(incoming.content_type):
+            message = "The body must be application/json in UTF-8."
+            raise Refusal(415, "INVALID_ARGUMENT", "UNSUPPORTED_MEDIA_TYPE", message)
+        return body
+
+    async def _read(self, limit: int) -> bytes:
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
+            event = await self._receive()
+            if event["type"] == "http.disconnect":
+                raise _ClientLeft
+            part = event.get("body", b"")
+            more = event.get("more_body", False)
+            size += len(part)
+            if size > limit:
+                if more:
+                    await self._discard(0)
+                raise _too_large(limit)
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _discard(self, announced: int) -> None:
+        """Reads on, within reason: who still sends when the connection closes never sees the answer."""
+        read = 0
+        while announced <= _DISCARDED_BYTES_MAX and read <= _DISCARDED_BYTES_MAX:
+            event = await self._receive()
+            read += len(event.get("body", b""))
+            if not event.get("more_body"):
+                return
+
+    async def _refuse(self, failure: Failure, ids: tuple[bytes, bytes]) -> None:
+        request_id, correlation_id = ids
+        returned = ((b"x-request-id", request_id), (b"x-correlation-id", correlation_id))
+        self._done(await self._fail(failure, returned), request_id.decode())
+
+    async def _fail(self, failure: Failure, returned: tuple[tuple[bytes, bytes], ...]) -> int:
+        out: Headers = [*returned, _NOSNIFF, *failure.headers]
+        if failure.body:
+            out += (_JSON, (b"content-length", b"%d" % len(failure.body)))
+        await self._reply(failure.status, out, failure.body)
+        return failure.status
+
+    async def _reply(self, status: int, out: Headers, body: bytes) -> None:
+        await self._send({"type": "http.response.start", "status": status, "headers": out})
+        await self._send({"type": "http.response.body", "body": body})
+
+    def _done(self, status: int, request_id: str) -> None:
+        seconds = time.perf_counter() - self._started
+        route = self._route
+        (self._edge.nowhere if route is None else route.metrics).answered(status, seconds)
+        _log.info(
+            "request",
+            http_method=self._scope["method"],
+            route="" if route is None else route.rule.template.text,
+            rpc="" if route is None else route.method.path,
+            status=status,
+            duration_ms=round(seconds * 1000, 3),
+            request_id=request_id,
+        )
+
+
+def _is_json(content_type: bytes | None) -> bool:
+    """Whether a body may be read as JSON; one without a type is taken at its word."""
+    if content_type is None or content_type == _JSON_TYPE:
+        return True
+    kind, _, parameters = content_type.lower().partition(b";")
+    return kind.strip() == _JSON_TYPE and parameters.strip() in _CHARSETS
+
+
+def _too_large(limit: int) -> Refusal:
+    message = f"The body is larger than {limit} bytes."
+    return Refusal(413, "INVALID_ARGUMENT", "BODY_TOO_LARGE", message, headers=[_CLOSE])
