@@ -1,5 +1,6 @@
 """Products and warehouses, in and out of a transaction."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -27,6 +28,9 @@ _CHANGING: Final = [
 ]
 
 _FIND = Statement(sa.select(products).where(products.c.product_id == sa.bindparam("product_id")))
+_FIND_SEVERAL = Statement(
+    sa.select(products).where(products.c.product_id.in_(sa.bindparam("product_ids", expanding=True)))
+)
 _FIND_SKU = Statement(sa.select(products.c.product_id).where(products.c.sku == sa.bindparam("sku")))
 _ADD = Statement(
     sa.insert(products).values({column.name: sa.bindparam(column.name) for column in products.columns})
@@ -64,6 +68,10 @@ class Products:
     def find(self, product_id: str) -> Product | None:
         row = self._session.one(_FIND, product_id=product_id)
         return from_row(row) if row else None
+
+    def several(self, product_ids: Iterable[str]) -> list[Product]:
+        """Those of these products that exist."""
+        return [from_row(row) for row in self._session.all(_FIND_SEVERAL, product_ids=list(product_ids))]
 
     def save(self, product: Product) -> Product:
         """Writes the product with its price history and its events; nothing if nothing happened.

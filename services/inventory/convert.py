@@ -10,6 +10,7 @@ from google.type.money_pb2 import Money as MoneyMessage
 
 from services.inventory.catalog import Description, Product
 from services.inventory.reservation import Reservation, State
+from services.inventory.search import Search
 from services.inventory.stock import StockLevel, Want, summed
 from services.kernel.money import Money
 
@@ -50,8 +51,7 @@ def description_from_proto(product: pb.Product) -> Description:
     )
 
 
-def description_to_proto(product: Product) -> pb.Product:
-    """The fields of a product that UpdateProduct may change."""
+def product_to_proto(product: Product) -> pb.Product:
     described = product.described
     return pb.Product(
         product_id=product.id,
@@ -59,16 +59,23 @@ def description_to_proto(product: Product) -> pb.Product:
         name=described.name,
         description=described.description,
         category=described.category,
+        price=money_to_proto(product.price),
+        create_time=timestamp(product.created_at),
+        update_time=timestamp(product.updated_at),
+        etag=product.etag,
     )
 
 
-def product_to_proto(product: Product) -> pb.Product:
-    made = description_to_proto(product)
-    made.price.CopyFrom(money_to_proto(product.price))
-    made.create_time.CopyFrom(timestamp(product.created_at))
-    made.update_time.CopyFrom(timestamp(product.updated_at))
-    made.etag = product.etag
-    return made
+def search_from_proto(request: pb.ListProductsRequest) -> Search:
+    """Raises what `money_from_proto` does, and CurrencyMismatch."""
+    return Search(
+        text=request.query,
+        category=request.category,
+        min_price=money_from_proto(request.min_price) if request.HasField("min_price") else None,
+        max_price=money_from_proto(request.max_price) if request.HasField("max_price") else None,
+        in_stock=request.in_stock,
+        order_by=request.order_by,
+    )
 
 
 def level_to_proto(level: StockLevel) -> pb.StockLevel:

@@ -17,7 +17,7 @@ from services.inventory.reservation import (
     opened,
     refused,
 )
-from services.inventory.stock import Line, OutOfStock, Want, allocate
+from services.inventory.stock import Line, OutOfStock, StockLevel, Want, allocate
 from services.inventory.store import Transaction
 from services.kernel.errors import DomainError
 
@@ -88,6 +88,16 @@ def expire_lapsed(tx: Transaction, *, at: datetime, product_id: str = "") -> int
     for held in lapsed:
         tx.reservations.save(held.expire(at=at))
     return len(lapsed)
+
+
+def level_to_count(
+    tx: Transaction, product_id: str, warehouse_id: str, *, on_hand: int, at: datetime
+) -> StockLevel:
+    """The level that is to be set to `on_hand`, once lapsed holds in the way have been taken back."""
+    while True:
+        level = tx.stock.level(product_id, warehouse_id, at=at)
+        if on_hand >= level.reserved or not expire_lapsed(tx, at=at, product_id=product_id):
+            return level
 
 
 def _load(tx: Transaction, order_id: str, at: datetime) -> Reservation | None:

@@ -1,0 +1,173 @@
+"""The RPCs of inventory, in proto order."""
+
+from typing import Any, Final
+
+import grpc
+from bodega.inventory.v1 import inventory_pb2 as pb
+from bodega.inventory.v1 import inventory_pb2_grpc
+
+from services.chassis import masks
+from services.chassis.paging import Pages
+from services.chassis.storage.database import Store
+from services.chassis.storage.idempotency import call
+from services.inventory import catalog_store, convert, holds
+from services.inventory.catalog import Product
+from services.inventory.stock import DEFAULT_WAREHOUSE_ID, OutOfStock, StockLevel, Want, allocate
+from services.inventory.store import Transaction
+from services.kernel.clock import Clock
+from services.kernel.errors import DomainError
+from services.kernel.ids import Ids
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+MUTABLE_FIELDS: Final = ("sku", "name", "description", "category")
+
+
+class CatalogServicer(inventory_pb2_grpc.CatalogServiceServicer):
+    """The products of the shop and their prices."""
+
+    def __init__(self, store: Store[Transaction], *, clock: Clock, ids: Ids, pages: Pages) -> None:
+        self._store = store
+        self._clock = clock
+        self._ids = ids
+        self._pages = pages
+
+    async def CreateProduct(self, request: pb.CreateProductRequest, context: Context) -> pb.Product:
+        created = Product.create(
+            product_id=self._ids.new(),
+            described=convert.description_from_proto(request.product),
+            price=convert.money_from_proto(request.product.price),
+            at=self._clock.now(),
+        )
+        return await self._store.once(
+            call(request), lambda tx: convert.product_to_proto(tx.products.save(created))
+        )
+
+    async def GetProduct(self, request: pb.GetProductRequest, context: Context) -> pb.Product:
+        product_id = convert.key(request.product_id)
+        return convert.product_to_proto(await self._store.read(lambda tx: tx.products.get(product_id)))
+
+    async def BatchGetProducts(
+        self, request: pb.BatchGetProductsRequest, context: Context
+    ) -> pb.BatchGetProductsResponse:
+        product_ids = sorted({convert.key(product_id) for product_id in request.product_ids})
+        found = await self._store.read(lambda tx: tx.products.several(product_ids))
+        return pb.BatchGetProductsResponse(products=map(convert.product_to_proto, found))
+
+    async def ListProducts(
+        self, request: pb.ListProductsRequest, context: Context
+    ) -> pb.ListProductsResponse:
+        search = convert.search_from_proto(request)
+        after = self._pages.begin(request)
+        rows_max = self._pages.size(request) + 1
+        rows = await self._store.fetch(search.page(after=after, rows_max=rows_max))
+        page, next_page_token = self._pages.cut(request, rows, search.place)
+        return pb.ListProductsResponse(
+            products=(convert.product_to_proto(catalog_store.from_row(row)) for row in page),
+            next_page_token=next_page_token,
+        )
+
+    async def UpdateProduct(self, request: pb.UpdateProductRequest, context: Context) -> pb.Product:
+        now = self._clock.now()
+
+        def update(tx: Transaction) -> pb.Product:
+            product = tx.products.get(convert.key(request.product.product_id)).expect(request.product.etag)
+            wanted = masks.updated(
+                convert.product_to_proto(product), request.product, request.update_mask, MUTABLE_FIELDS
+            )
+            described = product.describe(convert.description_from_proto(wanted), at=now)
+            return convert.product_to_proto(tx.products.save(described))
+
+        return await self._store.once(call(request), update)
+
+    async def SetPrice(self, request: pb.SetPriceRequest, context: Context) -> pb.Product:
+        price = convert.money_from_proto(request.price)
+        now = self._clock.now()
+
+        def set_price(tx: Transaction) -> pb.Product:
+            product = tx.products.get(convert.key(request.product_id))
+            return convert.product_to_proto(tx.products.save(product.set_price(price, at=now)))
+
+        return await self._store.once(call(request), set_price)
+
+
+class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
+    """How much of each product is where, and for whom it is held."""
+
+    def __init__(self, store: Store[Transaction], *, clock: Clock, ids: Ids) -> None:
+        self._store = store
+        self._clock = clock
+        self._ids = ids
+
+    async def CheckAvailability(
+        self, request: pb.CheckAvailabilityRequest, context: Context
+    ) -> pb.CheckAvailabilityResponse:
+        want = Want(convert.key(request.product_id), convert.key(request.warehouse_id), request.quantity or 1)
+
+        def look(tx: Transaction) -> list[StockLevel]:
+            tx.products.get(want.product_id)
+            if want.warehouse_id:
+                tx.warehouses.check(want.warehouse_id)
+            return tx.stock.levels([want.product_id])
+
+        return _availability(want, await self._store.read(look))
+
+    async def SetStock(self, request: pb.SetStockRequest, context: Context) -> pb.StockLevel:
+        now = self._clock.now()
+        product_id = convert.key(request.product_id)
+        warehouse_id = convert.key(request.warehouse_id) or DEFAULT_WAREHOUSE_ID
+
+        def set_stock(tx: Transaction) -> pb.StockLevel:
+            tx.products.get(product_id)
+            tx.warehouses.check(warehouse_id)
+            level = holds.level_to_count(tx, product_id, warehouse_id, on_hand=request.on_hand, at=now)
+            return convert.level_to_proto(tx.stock.save(level.count(request.on_hand, at=now)))
+
+        return await self._store.once(call(request), set_stock)
+
+    async def ReserveStock(self, request: pb.ReserveStockRequest, context: Context) -> pb.Reservation:
+        now = self._clock.now()
+        reservation_id = self._ids.new()
+
+        def reserve(tx: Transaction) -> pb.Reservation | DomainError:
+            outcome = holds.reserve(
+                tx,
+                order_id=convert.key(request.order_id),
+                reservation_id=reservation_id,
+                wants=convert.wants_from_proto(request.lines),
+                expires_at=now + convert.hold_time(request),
+                at=now,
+            )
+            # A refusal is returned, for its tombstone is to stay.
+            return outcome if isinstance(outcome, DomainError) else convert.reservation_to_proto(outcome)
+
+        return await self._store.once(call(request), reserve)
+
+    async def ReleaseStock(self, request: pb.ReleaseStockRequest, context: Context) -> pb.Reservation:
+        now = self._clock.now()
+        order_id = convert.key(request.order_id)
+        return await self._store.once(
+            call(request),
+            lambda tx: convert.reservation_to_proto(holds.release(tx, order_id=order_id, at=now)),
+        )
+
+    async def CommitStock(self, request: pb.CommitStockRequest, context: Context) -> pb.Reservation:
+        now = self._clock.now()
+        order_id = convert.key(request.order_id)
+        return await self._store.once(
+            call(request),
+            lambda tx: convert.reservation_to_proto(holds.commit(tx, order_id=order_id, at=now)),
+        )
+
+
+def _availability(want: Want, levels: list[StockLevel]) -> pb.CheckAvailabilityResponse:
+    fitting = [level for level in levels if want.warehouse_id in ("", level.warehouse_id)]
+    reply = pb.CheckAvailabilityResponse(available_quantity=sum(level.available for level in fitting))
+    try:
+        lines = allocate([want], fitting)
+    except OutOfStock:
+        return reply
+    reply.available = True
+    if len(lines) == 1:
+        reply.warehouse_id = lines[0].warehouse_id
+    return reply
