@@ -76,7 +76,7 @@ def connect(
         ),
     )
     raw = grpc.aio.insecure_channel(target, options=OPTIONS)
-    return Channel(raw, layers, contract.by_path(*files), clock)
+    return Channel(target, raw, layers, contract.by_path(*files), clock)
 
 
 class Channel(grpc.aio.Channel):
@@ -84,11 +84,13 @@ class Channel(grpc.aio.Channel):
 
     def __init__(
         self,
+        target: str,
         raw: grpc.aio.Channel,
         layers: tuple[Layer, ...],
         methods: dict[str, Method],
         clock: Clock,
     ) -> None:
+        self.target = target
         self._raw = raw
         self._layers = layers
         self._methods = methods
