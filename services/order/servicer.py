@@ -34,12 +34,13 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         store: Store[Transaction],
         neighbours: Neighbours,
         saga: Saga,
+        queries: Queries,
         *,
         clock: Clock,
         ids: Ids,
     ) -> None:
         self._store = store
-        self._queries = Queries(store, clock=clock)
+        self._queries = queries
         self._neighbours = neighbours
         self._saga = saga
         self._clock = clock

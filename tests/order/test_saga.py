@@ -130,11 +130,12 @@ async def test_when_patience_ends_both_are_undone_payment_first(
 async def test_undoing_is_retried_past_all_patience_and_asks_for_attention(
     store: Store[Transaction],
 ) -> None:
-    script = {
-        Step.COMMIT_STOCK: [Refused("OUT_OF_STOCK")],
-        Step.VOID_PAYMENT: [UNAVAILABLE] * (ATTENTION_ATTEMPTS + 3),
-    }
-    participants = ScriptedParticipants({k: list(v) for k, v in script.items()})
+    participants = ScriptedParticipants(
+        {
+            Step.COMMIT_STOCK: [Refused("OUT_OF_STOCK")],
+            Step.VOID_PAYMENT: [UNAVAILABLE] * (ATTENTION_ATTEMPTS + 3),
+        }
+    )
     order = await driven(store, participants, AT_ONCE)
     assert order.state is State.REJECTED
     facts = [event.fact for event in await store.read(lambda tx: tx.orders.history(ID))]

@@ -125,6 +125,10 @@ class Store(Generic[Tx]):
         """The service's transaction object on an open session."""
         return self._open_transaction(session)
 
+    async def ready(self) -> None:
+        """Returns if the database takes transactions right now; for readiness checks. Raises Unavailable."""
+        await self.transact(lambda _: None)
+
     @property
     def under_way(self) -> int:
         """Transactions taken and not yet answered; what a metric shows."""

@@ -1,0 +1,354 @@
+"""The RPCs of orders against a real server, with neighbours and participants of the test's own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+from bodega.inventory.v1 import inventory_pb2, inventory_pb2_grpc
+from bodega.order.v1 import order_pb2 as pb
+from bodega.order.v1 import order_pb2_grpc
+from bodega.user.v1 import user_pb2, user_pb2_grpc
+from google.rpc import error_details_pb2
+from google.type.money_pb2 import Money as MoneyMessage
+
+from services.chassis import status
+from services.chassis.paging import Pages
+from services.chassis.policy.backoff import Backoff
+from services.chassis.storage.database import Store
+from services.chassis.testing import serving
+from services.kernel import errors
+from services.kernel.clock import SystemClock
+from services.kernel.ids import TimeOrderedIds
+from services.order.domain import Step
+from services.order.neighbours import Neighbours
+from services.order.participants import Participants, Refused, Unknown
+from services.order.queries import Queries
+from services.order.saga import Patience, Saga
+from services.order.servicer import OrderServicer
+from services.order.store import Transaction
+from tests.order.conftest import METHOD, USER, ScriptedParticipants
+
+COFFEE = "0190aaaa-0000-7000-8000-000000000001"
+TEA = "0190aaaa-0000-7000-8000-000000000002"
+YEN = "0190aaaa-0000-7000-8000-000000000003"
+NOBODY = "0190eeee-0000-7000-8000-000000000001"
+USD_4_50 = MoneyMessage(currency_code="USD", units=4, nanos=500_000_000)
+JPY_300 = MoneyMessage(currency_code="JPY", units=300)
+
+
+class UserNotFound(errors.NotFound):
+    """No user {user_id}."""
+
+
+@dataclass
+class Users(user_pb2_grpc.UserServiceServicer):
+    state: user_pb2.User.State.ValueType = user_pb2.User.STATE_ACTIVE
+    down: bool = False
+    calls: int = 0
+
+    async def GetUser(self, request: user_pb2.GetUserRequest, context: Any) -> user_pb2.User:
+        self.calls += 1
+        if self.down:
+            raise RuntimeError("broken on purpose")
+        if request.user_id != USER:
+            raise UserNotFound(user_id=request.user_id)
+        return user_pb2.User(user_id=USER, state=self.state)
+
+
+@dataclass
+class Catalog(inventory_pb2_grpc.CatalogServiceServicer):
+    prices: dict[str, MoneyMessage] = field(
+        default_factory=lambda: {COFFEE: USD_4_50, TEA: USD_4_50, YEN: JPY_300}
+    )
+
+    async def BatchGetProducts(
+        self, request: inventory_pb2.BatchGetProductsRequest, context: Any
+    ) -> inventory_pb2.BatchGetProductsResponse:
+        return inventory_pb2.BatchGetProductsResponse(
+            products=[
+                inventory_pb2.Product(product_id=id_, sku=id_[-1], name="A product", price=self.prices[id_])
+                for id_ in request.product_ids
+                if id_ in self.prices
+            ]
+        )
+
+
+@dataclass
+class Shop:
+    orders: order_pb2_grpc.OrderServiceStub
+    users: Users
+    catalog: Catalog
+    participants: ScriptedParticipants
+    store: Store[Transaction]
+
+    async def count(self) -> int:
+        return len((await self.orders.ListOrders(pb.ListOrdersRequest())).orders)
+
+
+@pytest.fixture
+async def shop(store: Store[Transaction]) -> AsyncIterator[Shop]:
+    clock, participants = SystemClock(), ScriptedParticipants()
+    users, catalog = Users(), Catalog()  # type: ignore[abstract]  # only what an order asks of them
+    asks: Participants = participants  # type: ignore[assignment]
+    patience = Patience(timedelta(hours=1), Backoff(0.001, 0.002))
+    saga = Saga(store, asks, clock=clock, patience=patience, driver="a")
+    neighbours_files = [user_pb2.DESCRIPTOR, inventory_pb2.DESCRIPTOR]
+    async with serving(
+        (user_pb2_grpc.add_UserServiceServicer_to_server, users),
+        (inventory_pb2_grpc.add_CatalogServiceServicer_to_server, catalog),
+        files=neighbours_files,
+    ) as neighbours:
+        servicer = OrderServicer(
+            store,
+            Neighbours(
+                user_pb2_grpc.UserServiceStub(neighbours), inventory_pb2_grpc.CatalogServiceStub(neighbours)
+            ),
+            saga,
+            Queries(store, Pages(b"test", clock=clock)),
+            clock=clock,
+            ids=TimeOrderedIds(clock),
+        )
+        driving = asyncio.create_task(saga.run())
+        async with serving(
+            (order_pb2_grpc.add_OrderServiceServicer_to_server, servicer), files=[pb.DESCRIPTOR]
+        ) as channel:
+            yield Shop(order_pb2_grpc.OrderServiceStub(channel), users, catalog, participants, store)
+        driving.cancel()
+        await asyncio.wait([driving])
+
+
+def wanted(**changed: Any) -> pb.CreateOrderRequest:
+    fields: dict[str, Any] = {
+        "user_id": USER,
+        "lines": [pb.CreateOrderLine(product_id=COFFEE, quantity=2)],
+        "payment_method_id": METHOD,
+        "currency": "USD",
+        "wait_until_settled": True,
+        "request_id": "r1",
+    }
+    return pb.CreateOrderRequest(**{**fields, **changed})
+
+
+async def refused(call: Any) -> tuple[grpc.StatusCode, str | None]:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await call
+    return error.value.code(), status.reason(error.value)
+
+
+async def test_an_order_is_priced_by_the_catalogue_and_settled(shop: Shop) -> None:
+    order = await shop.orders.CreateOrder(wanted())
+    assert order.state == pb.Order.STATE_CONFIRMED
+    assert order.total == MoneyMessage(currency_code="USD", units=9)
+    assert [(line.product_id, line.quantity) for line in order.lines] == [(COFFEE, 2)]
+    assert await shop.orders.GetOrder(pb.GetOrderRequest(order_id=order.order_id)) == order
+
+
+async def test_lines_of_one_product_are_summed(shop: Shop) -> None:
+    lines = [
+        pb.CreateOrderLine(product_id=id_, quantity=q) for id_, q in ((COFFEE, 1), (TEA, 1), (COFFEE, 3))
+    ]
+    order = await shop.orders.CreateOrder(wanted(lines=lines))
+    assert [(line.product_id, line.quantity) for line in order.lines] == [(COFFEE, 4), (TEA, 1)]
+
+
+async def test_twenty_creations_under_one_id_are_one_order(shop: Shop) -> None:
+    replies = await asyncio.gather(*(shop.orders.CreateOrder(wanted()) for _ in range(20)))
+    assert len({reply.order_id for reply in replies}) == 1
+    assert all(reply == replies[0] for reply in replies)
+    assert await shop.count() == 1
+    assert shop.participants.steps.count(Step.CAPTURE_PAYMENT) == 1
+
+
+async def test_a_repeat_answers_with_the_order_as_it_is_then_and_asks_nobody(shop: Shop) -> None:
+    order = await shop.orders.CreateOrder(wanted())
+    calls = shop.users.calls
+    await shop.orders.CancelOrder(pb.CancelOrderRequest(order_id=order.order_id, request_id="c1"))
+    again = await shop.orders.CreateOrder(wanted())
+    assert again.order_id == order.order_id
+    assert again.state == pb.Order.STATE_CANCELLED
+    assert shop.users.calls == calls
+
+
+async def test_the_same_id_with_other_content_is_refused(shop: Shop) -> None:
+    await shop.orders.CreateOrder(wanted())
+    assert await refused(shop.orders.CreateOrder(wanted(currency="EUR"))) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "REQUEST_ID_REUSED",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "reason"),
+    [
+        ({"user_id": NOBODY}, grpc.StatusCode.NOT_FOUND, "BUYER_NOT_FOUND"),
+        (
+            {"lines": [pb.CreateOrderLine(product_id=NOBODY, quantity=1)]},
+            grpc.StatusCode.NOT_FOUND,
+            "PRODUCT_NOT_FOUND",
+        ),
+        ({"currency": "EUR"}, grpc.StatusCode.INVALID_ARGUMENT, "CURRENCY_MISMATCH"),
+        ({"expected_total": JPY_300}, grpc.StatusCode.FAILED_PRECONDITION, "PRICE_CHANGED"),
+    ],
+)
+async def test_what_cannot_be_bought_is_refused_and_the_refusal_is_remembered(
+    shop: Shop, changed: dict[str, Any], code: grpc.StatusCode, reason: str
+) -> None:
+    assert await refused(shop.orders.CreateOrder(wanted(**changed))) == (code, reason)
+    shop.users.state = user_pb2.User.STATE_SUSPENDED
+    assert await refused(shop.orders.CreateOrder(wanted(**changed))) == (code, reason)
+    assert await shop.count() == 0
+
+
+async def test_the_expected_total_is_met(shop: Shop) -> None:
+    expected = MoneyMessage(currency_code="USD", units=9)
+    order = await shop.orders.CreateOrder(wanted(expected_total=expected))
+    assert order.state == pb.Order.STATE_CONFIRMED
+
+
+async def test_who_is_not_active_may_not_buy(shop: Shop) -> None:
+    shop.users.state = user_pb2.User.STATE_INACTIVE
+    assert await refused(shop.orders.CreateOrder(wanted())) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "USER_NOT_ACTIVE",
+    )
+
+
+async def test_a_neighbour_that_fails_leaves_the_request_id_free(shop: Shop) -> None:
+    shop.users.down = True
+    assert await refused(shop.orders.CreateOrder(wanted())) == (
+        grpc.StatusCode.UNAVAILABLE,
+        "NEIGHBOUR_UNAVAILABLE",
+    )
+    shop.users.down = False
+    assert (await shop.orders.CreateOrder(wanted())).state == pb.Order.STATE_CONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("changed", "field_named"),
+    [
+        ({"lines": []}, "lines"),
+        ({"lines": [pb.CreateOrderLine(product_id=COFFEE, quantity=-1)]}, "lines[0].quantity"),
+        ({"lines": [pb.CreateOrderLine(product_id=COFFEE, quantity=10**12)]}, "lines[0].quantity"),
+        ({"lines": [pb.CreateOrderLine(product_id="7", quantity=1)]}, "lines[0].product_id"),
+        ({"user_id": "me"}, "user_id"),
+        ({"currency": "usd"}, "currency"),
+        ({"request_id": "\n"}, "request_id"),
+        ({"payment_method_id": ""}, "payment_method_id"),
+    ],
+)
+async def test_bad_input_is_named_and_changes_nothing(
+    shop: Shop, changed: dict[str, Any], field_named: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await shop.orders.CreateOrder(wanted(**changed))
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    bad_request = status.detail(error.value, error_details_pb2.BadRequest)
+    assert bad_request is not None
+    assert field_named in [violation.field for violation in bad_request.field_violations]
+    assert await shop.count() == 0
+
+
+async def test_an_order_under_way_is_answered_pending_without_waiting(shop: Shop) -> None:
+    shop.participants.script[Step.RESERVE_STOCK] = [Unknown("UNAVAILABLE")] * 10_000
+    order = await shop.orders.CreateOrder(wanted(wait_until_settled=False))
+    assert order.state == pb.Order.STATE_PENDING
+    cancelled = await shop.orders.CancelOrder(
+        pb.CancelOrderRequest(order_id=order.order_id, reason="too slow", request_id="c1")
+    )
+    assert cancelled.state == pb.Order.STATE_CANCELLING
+    again = await shop.orders.CreateOrder(wanted(wait_until_settled=False))
+    assert again.order_id == order.order_id
+
+
+async def test_waiting_ends_before_the_deadline_with_the_order_as_it_is(shop: Shop) -> None:
+    shop.participants.script[Step.RESERVE_STOCK] = [Unknown("UNAVAILABLE")] * 10_000
+    order = await shop.orders.CreateOrder(wanted(), timeout=1.0)
+    assert order.state == pb.Order.STATE_PENDING
+
+
+async def test_a_rejected_order_cannot_be_cancelled(shop: Shop) -> None:
+    shop.participants.script[Step.RESERVE_STOCK] = [Refused("OUT_OF_STOCK")]
+    order = await shop.orders.CreateOrder(wanted())
+    assert (order.state, order.rejection_reason) == (pb.Order.STATE_REJECTED, "OUT_OF_STOCK")
+    cancel = pb.CancelOrderRequest(order_id=order.order_id, request_id="c1")
+    assert await refused(shop.orders.CancelOrder(cancel)) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "ORDER_NOT_CANCELLABLE",
+    )
+
+
+async def test_the_timeline_tells_every_step(shop: Shop) -> None:
+    order = await shop.orders.CreateOrder(wanted())
+    events = (await shop.orders.ListOrderEvents(pb.ListOrderEventsRequest(order_id=order.order_id))).events
+    assert [event.WhichOneof("fact") for event in events] == ["placed", *["step_done"] * 4, "confirmed"]
+    assert [event.version for event in events] == [1, 2, 3, 4, 5, 6]
+    assert len({event.trace_id for event in events}) == 1
+    assert all(event.HasField("time") for event in events)
+
+
+async def test_lists_are_paged_newest_first_and_filtered(shop: Shop) -> None:
+    made = [(await shop.orders.CreateOrder(wanted(request_id=f"r{n}"))).order_id for n in range(5)]
+    request, seen = pb.ListOrdersRequest(user_id=USER, page_size=2), []
+    while True:
+        page = await shop.orders.ListOrders(request)
+        seen += [order.order_id for order in page.orders]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert seen == made[::-1]
+    assert not (await shop.orders.ListOrders(pb.ListOrdersRequest(user_id=NOBODY))).orders
+    rejected = pb.ListOrdersRequest(state=pb.Order.STATE_REJECTED)
+    assert not (await shop.orders.ListOrders(rejected)).orders
+
+
+async def test_a_page_token_of_another_search_is_refused(shop: Shop) -> None:
+    for number in range(2):
+        await shop.orders.CreateOrder(wanted(request_id=f"r{number}"))
+    token = (await shop.orders.ListOrders(pb.ListOrdersRequest(page_size=1))).next_page_token
+    request = pb.ListOrdersRequest(user_id=USER, page_token=token)
+    assert await refused(shop.orders.ListOrders(request)) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "INVALID_PAGE_TOKEN",
+    )
+
+
+async def test_operators_see_resume_and_force_stuck_orders(shop: Shop) -> None:
+    shop.participants.script[Step.RESERVE_STOCK] = [Unknown("UNAVAILABLE")] * 10_000
+    order = await shop.orders.CreateOrder(wanted(wait_until_settled=False))
+    resume = pb.ResumeOrderRequest(order_id=order.order_id, request_id="o1")
+    assert (await shop.orders.ResumeOrder(resume)).state == pb.Order.STATE_PENDING
+    shop.participants.script[Step.VOID_PAYMENT] = [Unknown("UNAVAILABLE")] * 10_000
+    force = pb.ForceCompensateOrderRequest(order_id=order.order_id, reason="stuck", request_id="o2")
+    assert (await shop.orders.ForceCompensateOrder(force)).state == pb.Order.STATE_REJECTING
+    async with asyncio.timeout(10):
+        while not (await shop.orders.ListStuckOrders(pb.ListStuckOrdersRequest())).orders:
+            pass
+    del shop.participants.script[Step.VOID_PAYMENT]
+    repeat = pb.ForceCompensateOrderRequest(order_id=order.order_id, reason="again", request_id="o3")
+    await shop.orders.ForceCompensateOrder(repeat)
+    settled = await shop.orders.CreateOrder(wanted(wait_until_settled=False))
+    async with asyncio.timeout(10):
+        while settled.state != pb.Order.STATE_REJECTED:
+            settled = await shop.orders.GetOrder(pb.GetOrderRequest(order_id=order.order_id))
+    assert settled.rejection_reason == "COMPENSATION_FORCED"
+    assert await refused(
+        shop.orders.ResumeOrder(pb.ResumeOrderRequest(order_id=order.order_id, request_id="o4"))
+    ) == (grpc.StatusCode.FAILED_PRECONDITION, "ORDER_SETTLED")
+
+
+@pytest.mark.parametrize("method", ["GetOrder", "CancelOrder", "ListOrderEvents", "ResumeOrder"])
+async def test_an_unknown_order_is_not_found(shop: Shop, method: str) -> None:
+    request = {
+        "GetOrder": pb.GetOrderRequest(order_id=NOBODY),
+        "CancelOrder": pb.CancelOrderRequest(order_id=NOBODY, request_id="x"),
+        "ListOrderEvents": pb.ListOrderEventsRequest(order_id=NOBODY),
+        "ResumeOrder": pb.ResumeOrderRequest(order_id=NOBODY, request_id="x"),
+    }[method]
+    assert await refused(getattr(shop.orders, method)(request)) == (
+        grpc.StatusCode.NOT_FOUND,
+        "ORDER_NOT_FOUND",
+    )
