@@ -64,7 +64,8 @@ class Pages:
         if not request.page_token:
             return None
         try:
-            sealed = base64.b64decode(request.page_token + "==", altchars=b"-_", validate=True)
+            padded = request.page_token + "=" * (-len(request.page_token) % 4)
+            sealed = base64.b64decode(padded, altchars=b"-_", validate=True)
             mac, body = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
             if not hmac.compare_digest(mac, self._mac(body)):
                 raise InvalidPageToken

@@ -40,6 +40,13 @@ def test_a_token_begins_where_the_page_before_ended(pages: Pages) -> None:
     assert pages.begin(request(user_id=USER, page_token=token)) == [2, "id-2"]
 
 
+def test_a_token_of_any_length_can_be_read_again(pages: Pages) -> None:
+    for length in range(8):
+        cursor: Cursor = ["x" * length]
+        _, token = pages.cut(request(page_size=1), [cursor, cursor], list)
+        assert pages.begin(request(page_token=token)) == cursor
+
+
 def test_the_last_page_has_no_token(pages: Pages) -> None:
     assert pages.cut(request(page_size=2), [1, 2], key) == ([1, 2], "")
     assert pages.begin(request()) is None
