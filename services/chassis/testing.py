@@ -1,21 +1,28 @@
 """For tests of programs built on this chassis: real servers on free ports, time and ids that obey."""
 
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import grpc
 from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.message import Message
 
 from services.chassis import client
+from services.chassis.events.envelope import Envelope
+from services.chassis.events.server import NatsServer
 from services.chassis.metrics import Metrics
 from services.chassis.server import AddToServer, Onion
 from services.kernel.clock import Clock, SystemClock
 from services.kernel.ids import Ids
 
 DRAIN_MAX_S: Final = 5.0
+
+_M = TypeVar("_M", bound=Message)
 
 
 class FakeClock:
@@ -45,6 +52,29 @@ class SequentialIds:
     def new(self) -> str:
         self._last += 1
         return f"00000000-0000-7000-8000-{self._last:012d}"
+
+
+class RecordingBus:
+    """Stands where an outbox stands and keeps what is told to it, in order."""
+
+    def __init__(self) -> None:
+        self.envelopes: list[Envelope] = []
+
+    def add(self, envelope: Envelope) -> None:
+        self.envelopes.append(envelope)
+
+    def told(self, kind: type[_M]) -> list[_M]:
+        """The events of this kind."""
+        name = kind.DESCRIPTOR.full_name
+        return [kind.FromString(envelope.data) for envelope in self.envelopes if envelope.type == name]
+
+
+@asynccontextmanager
+async def nats_server() -> AsyncIterator[NatsServer]:
+    """A real nats-server with JetStream on a free port, its files gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="bodega-nats-") as folder:
+        async with NatsServer(Path(folder)) as server:
+            yield server
 
 
 @asynccontextmanager

@@ -75,7 +75,7 @@ class Onion:
 
         async def served(request: Any, context: Context) -> Any:
             in_flight.enter()
-            token = set_current(request_context(method, context, monotonic))
+            token = set_current(request_context(method, request, context, monotonic))
             try:
                 return await handler(request, context)
             except status.Refused as refused:
@@ -98,7 +98,7 @@ class Onion:
 
         async def served(request: Any, context: Context) -> None:
             in_flight.enter()
-            token = set_current(request_context(method, context, monotonic))
+            token = set_current(request_context(method, request, context, monotonic))
             try:
                 async with aclosing(handler(request, context)) as replies:
                     async for reply in replies:

@@ -1,7 +1,7 @@
 """What is known of a call when it arrives: its place in the trace, its deadline."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from services.chassis import contract
 from services.chassis.context import RequestContext, TraceContext
@@ -9,9 +9,13 @@ from services.chassis.contract import Method
 from services.chassis.server.layer import Context
 
 TRACEPARENT: Final = "traceparent"
+REQUEST_ID: Final = "request_id"
+REQUEST_ID_CHARS_MAX: Final = 255  # as contracts allow; it is not validated yet
 
 
-def request_context(method: Method, context: Context, monotonic: Callable[[], float]) -> RequestContext:
+def request_context(
+    method: Method, request: Any, context: Context, monotonic: Callable[[], float]
+) -> RequestContext:
     """The context in which everything about this call happens."""
     traceparent = None
     for key, value in context.invocation_metadata() or ():
@@ -23,6 +27,7 @@ def request_context(method: Method, context: Context, monotonic: Callable[[], fl
         trace=TraceContext.continued(traceparent),
         method=method,
         deadline=None if given_s is None else monotonic() + given_s,
+        labels=_labels(method, request),
     )
 
 
@@ -36,3 +41,9 @@ def given(method: Method, asked_s: float | None) -> float | None:
     if asked_s is None and method.policy is not None and method.policy.HasField("deadline"):
         return method.deadline_s
     return asked_s
+
+
+def _labels(method: Method, request: Any) -> dict[str, str]:
+    # getattr: what could not be parsed arrives as a stand-in without fields.
+    request_id = getattr(request, REQUEST_ID, "") if method.takes_request_id else ""
+    return {REQUEST_ID: request_id[:REQUEST_ID_CHARS_MAX]} if request_id else {}
