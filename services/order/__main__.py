@@ -57,8 +57,9 @@ async def run(settings: OrderSettings) -> None:
         saga = Saga(
             store,
             Participants(
-                inventory_pb2_grpc.InventoryServiceStub(inventory),
-                payment_pb2_grpc.PaymentServiceStub(payment),
+                # The saga repeats its calls itself, with backoff and patience.
+                inventory_pb2_grpc.InventoryServiceStub(inventory.without_retries()),
+                payment_pb2_grpc.PaymentServiceStub(payment.without_retries()),
                 hold_s=settings.hold_s,
             ),
             clock=clock,

@@ -30,6 +30,14 @@ REFUSALS: Final[dict[Step, frozenset[str]]] = {
     Step.RELEASE_STOCK: frozenset(),
 }
 
+_NOTHING_HELD_OR_TAKEN: Final = frozenset(
+    {
+        payment_pb2.Payment.STATE_VOIDED,
+        payment_pb2.Payment.STATE_REFUNDED,
+        payment_pb2.Payment.STATE_DECLINED,
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -143,7 +151,9 @@ class Participants:
         payment = await self._payment.VoidPayment(
             payment_pb2.VoidPaymentRequest(order_id=order.id, request_id=request_id)
         )
-        return Done(payment.payment_id)
+        if payment.state in _NOTHING_HELD_OR_TAKEN:
+            return Done(payment.payment_id)
+        return Unknown(payment_pb2.Payment.State.Name(payment.state))
 
     async def _release(self, order: domain.Order, request_id: str) -> Answer:
         reservation = await self._inventory.ReleaseStock(

@@ -94,7 +94,13 @@ class Channel(grpc.aio.Channel):
         self._raw = raw
         self._layers = layers
         self._methods = methods
+        self._clock = clock
         self._monotonic = clock.monotonic
+
+    def without_retries(self) -> "Channel":
+        """The same connection for callers who repeat calls themselves: only one layer may."""
+        layers = tuple(layer for layer in self._layers if not isinstance(layer, Retry))
+        return Channel(self.target, self._raw, layers, self._methods, self._clock)
 
     def unary_unary(  # type: ignore[override]  # returns plain awaitables, not grpc's call objects
         self,

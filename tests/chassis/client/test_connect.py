@@ -99,6 +99,18 @@ async def test_three_attempts_are_the_most() -> None:
     assert len(flaky.requests) == 3
 
 
+async def test_who_repeats_calls_himself_is_not_helped() -> None:
+    flaky = Flaky(ShopClosed(), ShopClosed())
+    async with (
+        serving((playground.add_to_server, {"Write": flaky.handler}), files=[FILE]) as served,
+        client.connect(served.target, FILE) as channel,
+    ):
+        error = await refusal(Stub(channel.without_retries()).Write(Ping()))
+    assert status.reason(error) == "SHOP_CLOSED"
+    assert len(flaky.requests) == 1
+    assert flaky.requests[0].request_id
+
+
 async def test_what_is_not_idempotent_is_never_tried_again() -> None:
     flaky = Flaky(ShopClosed())
     async with calling(flaky, "Fire") as stub:

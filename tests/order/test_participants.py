@@ -1,0 +1,126 @@
+"""What a participant's answer proves: done, refused, or nothing at all."""
+
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+import pytest
+from bodega.inventory.v1 import inventory_pb2
+from bodega.payment.v1 import payment_pb2
+
+from services.chassis import status
+from services.order import domain
+from services.order.domain import Step
+from services.order.participants import REFUSALS, Answer, Done, Participants, Refused, Unknown, request_id
+from tests.order.conftest import placed
+
+Payment = payment_pb2.Payment
+ORDER = domain.place("0190dddd-0000-7000-8000-000000000001", placed(), at=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+class Stub:
+    """Answers every method with one reply or one error, and keeps what it was asked."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.requests: list[Any] = []
+
+    def __getattr__(self, method: str) -> Any:
+        async def call(request: Any) -> Any:
+            self.requests.append(request)
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            return self.answer
+
+        return call
+
+
+def ask(step: Step, answer: Any, stub: Stub | None = None) -> Awaitable[Answer]:
+    stub = stub or Stub(answer)
+    participants = Participants(stub, stub, hold_s=900)  # type: ignore[arg-type]
+    return participants.ask(ORDER, step)
+
+
+def error(code: grpc.StatusCode, reason: str) -> grpc.aio.AioRpcError:
+    details = status.trailers(status.build(code, reason, "as the test wants"))
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*details), "as the test wants")
+
+
+def bare(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), "no details")
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"), [(step, reason) for step, reasons in REFUSALS.items() for reason in sorted(reasons)]
+)
+async def test_a_reason_that_the_step_lists_is_a_refusal(step: Step, reason: str) -> None:
+    assert await ask(step, error(grpc.StatusCode.FAILED_PRECONDITION, reason)) == Refused(reason)
+
+
+@pytest.mark.parametrize("step", Step)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        bare(grpc.StatusCode.UNAVAILABLE),
+        bare(grpc.StatusCode.DEADLINE_EXCEEDED),
+        bare(grpc.StatusCode.INTERNAL),
+        bare(grpc.StatusCode.UNIMPLEMENTED),
+        bare(grpc.StatusCode.FAILED_PRECONDITION),
+        bare(grpc.StatusCode.NOT_FOUND),
+        error(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MUCH"),
+        error(grpc.StatusCode.ABORTED, "PAYMENT_IN_PROGRESS"),
+        error(grpc.StatusCode.FAILED_PRECONDITION, "RESERVATION_CLOSED"),
+        error(grpc.StatusCode.FAILED_PRECONDITION, "PAYMENT_CLOSED"),
+        error(grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED"),
+    ],
+    ids=lambda answer: f"{answer.code().name}-{status.reason(answer)}",
+)
+async def test_every_other_error_may_have_happened(step: Step, answer: grpc.aio.AioRpcError) -> None:
+    assert await ask(step, answer) == Unknown(answer.code().name)
+
+
+async def test_a_refusal_of_one_step_is_none_of_another() -> None:
+    out_of_stock = error(grpc.StatusCode.FAILED_PRECONDITION, "OUT_OF_STOCK")
+    assert isinstance(await ask(Step.AUTHORIZE_PAYMENT, out_of_stock), Unknown)
+    assert isinstance(await ask(Step.RELEASE_STOCK, out_of_stock), Unknown)
+
+
+@pytest.mark.parametrize(
+    ("step", "state", "answer"),
+    [
+        (Step.AUTHORIZE_PAYMENT, Payment.STATE_AUTHORIZED, Done("p1")),
+        (Step.AUTHORIZE_PAYMENT, Payment.STATE_CAPTURED, Done("p1")),
+        (Step.AUTHORIZE_PAYMENT, Payment.STATE_DECLINED, Refused("PAYMENT_DECLINED")),
+        (Step.AUTHORIZE_PAYMENT, Payment.STATE_UNKNOWN, Unknown("STATE_UNKNOWN")),
+        (Step.AUTHORIZE_PAYMENT, Payment.STATE_VOIDED, Unknown("STATE_VOIDED")),
+        (Step.CAPTURE_PAYMENT, Payment.STATE_CAPTURED, Done("p1")),
+        (Step.CAPTURE_PAYMENT, Payment.STATE_UNKNOWN, Unknown("STATE_UNKNOWN")),
+        (Step.CAPTURE_PAYMENT, Payment.STATE_REFUNDED, Unknown("STATE_REFUNDED")),
+        (Step.VOID_PAYMENT, Payment.STATE_VOIDED, Done("p1")),
+        (Step.VOID_PAYMENT, Payment.STATE_REFUNDED, Done("p1")),
+        (Step.VOID_PAYMENT, Payment.STATE_DECLINED, Done("p1")),
+        (Step.VOID_PAYMENT, Payment.STATE_AUTHORIZED, Unknown("STATE_AUTHORIZED")),
+        (Step.VOID_PAYMENT, Payment.STATE_CAPTURED, Unknown("STATE_CAPTURED")),
+        (Step.VOID_PAYMENT, Payment.STATE_UNKNOWN, Unknown("STATE_UNKNOWN")),
+    ],
+)
+async def test_a_payment_is_believed_only_in_the_state_that_the_step_wants(
+    step: Step, state: Any, answer: Answer
+) -> None:
+    assert await ask(step, Payment(payment_id="p1", state=state)) == answer
+
+
+async def test_stock_steps_answer_with_the_reservation() -> None:
+    reservation = inventory_pb2.Reservation(reservation_id="r1")
+    for step in (Step.RESERVE_STOCK, Step.COMMIT_STOCK, Step.RELEASE_STOCK):
+        assert await ask(step, reservation) == Done("r1")
+
+
+async def test_a_request_carries_the_id_of_its_order_step_and_version() -> None:
+    stub = Stub(inventory_pb2.Reservation())
+    await ask(Step.RESERVE_STOCK, None, stub)
+    await ask(Step.RESERVE_STOCK, None, stub)
+    assert {request.request_id for request in stub.requests} == {request_id(ORDER, Step.RESERVE_STOCK)}
+    later = ORDER.apply(domain.StepDone(Step.RESERVE_STOCK, 1), at=ORDER.create_time)
+    assert len({request_id(order, step) for order in (ORDER, later) for step in Step}) == 2 * len(Step)
