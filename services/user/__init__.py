@@ -1,0 +1,11 @@
+"""User: who may buy, and how to address them.
+
+We own accounts: e-mail address, username, profile, standing, roles and the hash of a password.
+
+We promise that one address and one username, whatever the case of their letters, belong to at most one
+account that has not ended; that a password is never kept, logged or told; and that every change of an account
+is told.
+
+We publish UserRegistered, UserActivated, UserUpdated, UserSuspended, UserReinstated and UserDeactivated,
+keyed by user. We listen to nobody.
+"""

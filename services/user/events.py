@@ -1,0 +1,22 @@
+"""What happened here, as the messages the others read. Pure."""
+
+from bodega.user.v1 import user_events_pb2 as pb
+from google.protobuf.message import Message
+
+from services.user import domain
+
+
+def to_message(event: domain.Event) -> Message:
+    match event.fact:
+        case domain.Registered(username):
+            return pb.UserRegistered(user_id=event.user_id, username=username)
+        case domain.Activated():
+            return pb.UserActivated(user_id=event.user_id)
+        case domain.Updated(changed_fields):
+            return pb.UserUpdated(user_id=event.user_id, changed_fields=changed_fields)
+        case domain.Suspended():
+            return pb.UserSuspended(user_id=event.user_id)
+        case domain.Reinstated():
+            return pb.UserReinstated(user_id=event.user_id)
+        case domain.Deactivated():
+            return pb.UserDeactivated(user_id=event.user_id)

@@ -1,0 +1,110 @@
+"""The RPCs of accounts, in proto order."""
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from bodega.user.v1 import user_pb2 as pb
+from bodega.user.v1 import user_pb2_grpc
+from google.protobuf.empty_pb2 import Empty
+
+from services.chassis.storage.database import Store
+from services.chassis.storage.idempotency import call
+from services.kernel.clock import Clock
+from services.kernel.ids import Ids
+from services.user import convert
+from services.user.domain import User
+from services.user.passwords import Passwords
+from services.user.search import Search
+from services.user.store import Transaction
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class UserServicer(user_pb2_grpc.UserServiceServicer):
+    """Opens accounts, shows them, changes them, ends them."""
+
+    def __init__(
+        self, store: Store[Transaction], search: Search, passwords: Passwords, *, clock: Clock, ids: Ids
+    ) -> None:
+        self._store = store
+        self._search = search
+        self._passwords = passwords
+        self._clock = clock
+        self._ids = ids
+
+    async def RegisterUser(self, request: pb.RegisterUserRequest, context: Context) -> pb.User:
+        this = call(request)
+        known = await self._store.recall(this, pb.User)  # before hashing, so that a repeat costs nothing
+        if known is not None:
+            return await self._whole(known)
+        password_hash = await self._passwords.hash(request.password)
+        details = convert.registered_details(request)
+        user_id, now = self._ids.new(), self._clock.now()
+
+        def register(tx: Transaction) -> pb.User:
+            user = User.register(user_id=user_id, details=details, password_hash=password_hash, at=now)
+            return convert.user_to_proto(tx.users.save(user))
+
+        return await self._whole(await self._store.once(this, register))
+
+    async def GetUser(self, request: pb.GetUserRequest, context: Context) -> pb.User:
+        return convert.user_to_proto(await self._user(request.user_id))
+
+    async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> pb.ListUsersResponse:
+        return await self._search.users(request)
+
+    async def UpdateUser(self, request: pb.UpdateUserRequest, context: Context) -> pb.User:
+        now = self._clock.now()
+
+        def update(user: User) -> User:
+            details = convert.updated_details(user, request.user, request.update_mask)
+            return user.expect(request.user.etag).update(details, at=now)
+
+        return await self._move(request, request.user.user_id, update)
+
+    async def ActivateUser(self, request: pb.ActivateUserRequest, context: Context) -> pb.User:
+        now = self._clock.now()
+        return await self._move(request, request.user_id, lambda user: user.activate(at=now))
+
+    async def SuspendUser(self, request: pb.SuspendUserRequest, context: Context) -> pb.User:
+        now = self._clock.now()
+        return await self._move(
+            request, request.user_id, lambda user: user.suspend(reason=request.reason, at=now)
+        )
+
+    async def ReinstateUser(self, request: pb.ReinstateUserRequest, context: Context) -> pb.User:
+        now = self._clock.now()
+        return await self._move(request, request.user_id, lambda user: user.reinstate(at=now))
+
+    async def DeactivateUser(self, request: pb.DeactivateUserRequest, context: Context) -> Empty:
+        now = self._clock.now()
+
+        def deactivate(tx: Transaction) -> Empty:
+            tx.users.save(tx.users.get(convert.key(request.user_id)).deactivate(at=now))
+            return Empty()
+
+        return await self._store.once(call(request), deactivate)
+
+    async def _move(
+        self,
+        request: pb.UpdateUserRequest
+        | pb.ActivateUserRequest
+        | pb.SuspendUserRequest
+        | pb.ReinstateUserRequest,
+        user_id: str,
+        move: Callable[[User], User],
+    ) -> pb.User:
+        def moved(tx: Transaction) -> pb.User:
+            return convert.user_to_proto(tx.users.save(move(tx.users.get(convert.key(user_id)))))
+
+        return await self._whole(await self._store.once(call(request), moved))
+
+    async def _whole(self, reply: pb.User) -> pb.User:
+        """The reply itself, or, if it was remembered and hence lacks what is personal, completed."""
+        if reply.email:
+            return reply
+        return convert.with_personal_data(reply, await self._user(reply.user_id))
+
+    async def _user(self, user_id: str) -> User:
+        return await self._store.read(lambda tx: tx.users.get(convert.key(user_id)))

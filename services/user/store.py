@@ -1,0 +1,139 @@
+"""Accounts in and out of a transaction."""
+
+from dataclasses import replace
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from services.chassis.events.envelope import envelope
+from services.chassis.events.outbox import Outbox
+from services.chassis.storage.faults import StaleVersion
+from services.chassis.storage.session import Row, Session
+from services.chassis.storage.statement import Statement
+from services.kernel.clock import from_micros, to_micros
+from services.kernel.ids import Ids
+from services.user import events
+from services.user.domain import Details, EmailTaken, Profile, Role, State, User, UsernameTaken, UserNotFound
+from services.user.tables import STANDING, users
+
+
+class Transaction:
+    """What a transaction of this service works with."""
+
+    def __init__(self, session: Session, ids: Ids) -> None:
+        self.users = Users(session, Outbox(session), ids)
+
+
+class Users:
+    """The accounts, each an aggregate of its own."""
+
+    def __init__(self, session: Session, outbox: Outbox, ids: Ids) -> None:
+        self._session = session
+        self._outbox = outbox
+        self._ids = ids
+
+    def get(self, user_id: str) -> User:
+        """Raises UserNotFound."""
+        row = self._session.one(_FIND, user_id=user_id)
+        if row is None:
+            raise UserNotFound(user_id=user_id)
+        return from_row(row)
+
+    def check(self) -> None:
+        """For readiness: raises if accounts cannot be read, e.g. before the database was migrated."""
+        self._session.all(_ANY)
+
+    def save(self, user: User) -> User:
+        """Writes the account with its events; nothing if nothing happened.
+
+        Raises EmailTaken or UsernameTaken, and StaleVersion if someone else saved it since it was loaded.
+        """
+        if not user.pending_events:
+            return user
+        if user.state is not State.DEACTIVATED:
+            self._check_free(user)
+        saved = replace(user, version=user.version + 1, pending_events=())
+        if user.version == 0:
+            self._session.run(_ADD, **_row(saved))
+        else:
+            self._change(saved, user.version)
+        for event in user.pending_events:
+            message = events.to_message(event)
+            self._outbox.add(envelope("user", user.id, message, id=self._ids.new(), at=event.at))
+        return saved
+
+    def _check_free(self, user: User) -> None:
+        """The unique indexes stand behind this; here the answer gets its words."""
+        details = user.details
+        others = self._session.all(
+            _FIND_LIKE, user_id=user.id, email_key=details.email_key, username_key=details.username_key
+        )
+        if any(other["email_key"] == details.email_key for other in others):
+            raise EmailTaken
+        if others:
+            raise UsernameTaken(username=details.username)
+
+    def _change(self, saved: User, expected_version: int) -> None:
+        row = _row(saved)
+        new = {f"new_{name}": row[name] for name in _CHANGING}
+        if not self._session.run(_CHANGE, of_user_id=saved.id, of_version=expected_version, **new):
+            raise StaleVersion(stream_id=saved.id, expected_version=expected_version)
+
+
+def from_row(row: Row) -> User:
+    """The account that a row of `users` holds."""
+    profile = Profile(row["display_name"], row["phone_number"], row["language_code"])
+    return User(
+        id=row["user_id"],
+        details=Details(row["email"], row["username"], profile),
+        password_hash=row["password_hash"],
+        created_at=from_micros(row["create_time"]),
+        updated_at=from_micros(row["update_time"]),
+        state=State(row["state"]),
+        roles=tuple(map(Role, row["roles"].split())),
+        suspension_reason=row["suspension_reason"],
+        version=row["version"],
+    )
+
+
+def _row(user: User) -> dict[str, Any]:
+    details = user.details
+    return {
+        "user_id": user.id,
+        "email": details.email,
+        "email_key": details.email_key,
+        "username": details.username,
+        "username_key": details.username_key,
+        "password_hash": user.password_hash,
+        "display_name": details.profile.display_name,
+        "phone_number": details.profile.phone_number,
+        "language_code": details.profile.language_code,
+        "state": str(user.state),
+        "roles": " ".join(user.roles),
+        "suspension_reason": user.suspension_reason,
+        "version": user.version,
+        "create_time": to_micros(user.created_at),
+        "update_time": to_micros(user.updated_at),
+    }
+
+
+_CHANGING: Final = [c.name for c in users.columns if c.name not in ("user_id", "create_time")]
+
+_FIND: Final = Statement(sa.select(users).where(users.c.user_id == sa.bindparam("user_id")))
+_ANY: Final = Statement(sa.select(users.c.user_id).limit(1))
+_FIND_LIKE: Final = Statement(
+    sa.select(users.c.email_key, users.c.username_key).where(
+        STANDING,
+        users.c.user_id != sa.bindparam("user_id"),
+        sa.or_(
+            users.c.email_key == sa.bindparam("email_key"),
+            users.c.username_key == sa.bindparam("username_key"),
+        ),
+    )
+)
+_ADD: Final = Statement(sa.insert(users).values({c.name: sa.bindparam(c.name) for c in users.columns}))
+_CHANGE: Final = Statement(
+    sa.update(users)
+    .where(users.c.user_id == sa.bindparam("of_user_id"), users.c.version == sa.bindparam("of_version"))
+    .values({name: sa.bindparam(f"new_{name}") for name in _CHANGING})
+)
