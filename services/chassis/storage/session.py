@@ -113,4 +113,7 @@ class Session:
             return execute(*args)
         except self._database.driver_error as error:
             self._lost = not self._database.in_transaction(self._connection)
-            raise self._database.translate(error) from error
+            translated = self._database.translate(error)
+            if translated is error:
+                raise
+            raise translated from error
