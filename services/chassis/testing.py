@@ -1,8 +1,9 @@
 """For tests of programs built on this chassis: real servers on free ports, time and ids that obey."""
 
+import asyncio
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from services.kernel.clock import Clock, SystemClock
 from services.kernel.ids import Ids
 
 DRAIN_MAX_S: Final = 5.0
+POLL_S: Final = 0.002
 
 _M = TypeVar("_M", bound=Message)
 
@@ -102,6 +104,13 @@ async def serving(
     finally:
         await server.stop(DRAIN_MAX_S)
         await onion.in_flight.idle()
+
+
+async def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
+    """Returns as soon as the condition holds; raises TimeoutError if it does not in time."""
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110 (what is waited for is not always ours to signal)
+            await asyncio.sleep(POLL_S)
 
 
 def free_port() -> int:
