@@ -10,7 +10,7 @@ from bodega.user.v1 import user_pb2, user_pb2_grpc
 
 from services.chassis import app
 from services.chassis.client import connect
-from services.chassis.events import outbox
+from services.chassis.events import inbox, outbox
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.relay import Relay
 from services.chassis.paging import Pages
@@ -83,7 +83,10 @@ async def run(settings: OrderSettings) -> None:
         server.check("database", store.ready)
         server.background("saga", saga.run)
         server.background("relay", Relay(store, jetstream, service="order", clock=clock).run)
-        server.background("janitor", Janitor(store, outbox.RETENTION, idempotency.RETENTION, clock=clock).run)
+        server.background(
+            "janitor",
+            Janitor(store, outbox.RETENTION, inbox.RETENTION, idempotency.RETENTION, clock=clock).run,
+        )
         await server.run()
 
 

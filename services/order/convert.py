@@ -157,6 +157,11 @@ def fact_to_proto(order: domain.Order, fact: domain.Fact) -> pb.OrderEvent:
             return pb.OrderEvent(cancelled=cancelled_to_proto(order))
         case domain.NeedsAttention():
             return pb.OrderEvent(needs_attention=needs_attention_to_proto(order, fact))
+        case domain.LateMoneyReturned(payment_id, amount):
+            returned = pb.LateMoneyReturned(payment_id=payment_id)
+            if amount is not None:
+                returned.amount.CopyFrom(money_to_proto(amount))
+            return pb.OrderEvent(late_money_returned=returned)
 
 
 def fact_from_proto(stored: pb.OrderEvent) -> domain.Fact:
@@ -185,6 +190,10 @@ def fact_from_proto(stored: pb.OrderEvent) -> domain.Fact:
         case "needs_attention":
             attention = stored.needs_attention
             return domain.NeedsAttention(domain.Step(attention.step), attention.attempts)
+        case "late_money_returned":
+            returned = stored.late_money_returned
+            amount = money_from_proto(returned.amount) if returned.HasField("amount") else None
+            return domain.LateMoneyReturned(returned.payment_id, amount)
         case unknown:
             # Written by a newer release: going on without it could decide wrongly.
             raise UnknownFact(f"a stored event holds {unknown or 'a fact this release does not know'}")

@@ -190,6 +190,14 @@ class NeedsAttention:
     attempts: int
 
 
+@dataclass(frozen=True, slots=True)
+class LateMoneyReturned:
+    """Money that turned up after the order was given up went back; `amount` is None if it was only held."""
+
+    payment_id: str
+    amount: Money | None
+
+
 Fact = (
     Placed
     | StepDone
@@ -201,6 +209,7 @@ Fact = (
     | Rejected
     | Cancelled
     | NeedsAttention
+    | LateMoneyReturned
 )
 Outcome = StepDone | StepRefused | StepGivenUp
 
@@ -269,6 +278,10 @@ class Order:
     def raise_attention(self, step: Step, attempts: int, *, at: datetime) -> "Order":
         """Says that a person should look; once is enough."""
         return self if self.needs_attention else self.record(NeedsAttention(step, attempts), at=at)
+
+    def note_late_money(self, payment_id: str, amount: Money | None, *, at: datetime) -> "Order":
+        """Has the history say that late money went back. It resurrects nothing."""
+        return self.record(LateMoneyReturned(payment_id, amount), at=at)
 
     def record(self, fact: Fact, *, at: datetime) -> "Order":
         event = Event(fact, at)
@@ -358,6 +371,8 @@ def _evolved(order: Order, event: Event) -> Order:
             return replace(after, state=State.CANCELLED, needs_attention=False)
         case NeedsAttention():
             return replace(after, needs_attention=True)
+        case LateMoneyReturned():
+            return after
         case Placed():
             raise AssertionError(f"order {order.id} is placed twice")
 

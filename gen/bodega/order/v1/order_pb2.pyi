@@ -243,6 +243,7 @@ class OrderEvent(_message.Message):
     REJECTED_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
     NEEDS_ATTENTION_FIELD_NUMBER: _builtins.int
+    LATE_MONEY_RETURNED_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The order's version after it: 1, 2, 3 …"""
     trace_id: _builtins.str
@@ -293,6 +294,10 @@ class OrderEvent(_message.Message):
     def needs_attention(self) -> _order_events_pb2.OrderNeedsAttention:
         """It has been trying for long."""
 
+    @_builtins.property
+    def late_money_returned(self) -> Global___LateMoneyReturned:
+        """Money that turned up after the order was given up went back."""
+
     def __init__(
         self,
         *,
@@ -310,12 +315,13 @@ class OrderEvent(_message.Message):
         rejected: _order_events_pb2.OrderRejected | None = ...,
         cancelled: _order_events_pb2.OrderCancelled | None = ...,
         needs_attention: _order_events_pb2.OrderNeedsAttention | None = ...,
+        late_money_returned: Global___LateMoneyReturned | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "cancelled", b"cancelled", "compensation_forced", b"compensation_forced", "confirmed", b"confirmed", "fact", b"fact", "needs_attention", b"needs_attention", "placed", b"placed", "rejected", b"rejected", "step_done", b"step_done", "step_given_up", b"step_given_up", "step_refused", b"step_refused", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "cancelled", b"cancelled", "compensation_forced", b"compensation_forced", "confirmed", b"confirmed", "fact", b"fact", "late_money_returned", b"late_money_returned", "needs_attention", b"needs_attention", "placed", b"placed", "rejected", b"rejected", "step_done", b"step_done", "step_given_up", b"step_given_up", "step_refused", b"step_refused", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "cancelled", b"cancelled", "compensation_forced", b"compensation_forced", "confirmed", b"confirmed", "fact", b"fact", "needs_attention", b"needs_attention", "placed", b"placed", "rejected", b"rejected", "step_done", b"step_done", "step_given_up", b"step_given_up", "step_refused", b"step_refused", "time", b"time", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "cancelled", b"cancelled", "compensation_forced", b"compensation_forced", "confirmed", b"confirmed", "fact", b"fact", "late_money_returned", b"late_money_returned", "needs_attention", b"needs_attention", "placed", b"placed", "rejected", b"rejected", "step_done", b"step_done", "step_given_up", b"step_given_up", "step_refused", b"step_refused", "time", b"time", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["placed", "step_done", "step_refused", "step_given_up", "cancel_requested", "compensation_forced", "confirmed", "rejected", "cancelled", "needs_attention"]  # noqa: Y015
+    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["placed", "step_done", "step_refused", "step_given_up", "cancel_requested", "compensation_forced", "confirmed", "rejected", "cancelled", "needs_attention", "late_money_returned"]  # noqa: Y015
     _WhichOneofArgType_fact: _TypeAlias = _typing.Literal["fact", b"fact"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_fact) -> _WhichOneofReturnType_fact | None: ...
 
@@ -410,6 +416,34 @@ class StepGivenUp(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepGivenUp: _TypeAlias = StepGivenUp  # noqa: Y015
+
+@_typing.final
+class LateMoneyReturned(_message.Message):
+    """Money that turned up after the order was given up went back. The order stays as it was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    payment_id: _builtins.str
+    """The payment."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """How much had been taken; unset if it was only held."""
+
+    def __init__(
+        self,
+        *,
+        payment_id: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "payment_id", b"payment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LateMoneyReturned: _TypeAlias = LateMoneyReturned  # noqa: Y015
 
 @_typing.final
 class CancelRequested(_message.Message):

@@ -138,22 +138,26 @@ class PaymentVoided(_message.Message):
     PAYMENT_ID_FIELD_NUMBER: _builtins.int
     ORDER_ID_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
+    LATE_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """The payment; empty if the void came before any authorization."""
     order_id: _builtins.str
     """The order."""
     user_id: _builtins.str
     """Who would have paid; empty if nothing was authorized."""
+    late: _builtins.bool
+    """Whether the hold turned up only after the order's money had been brought to nothing."""
     def __init__(
         self,
         *,
         payment_id: _builtins.str = ...,
         order_id: _builtins.str = ...,
         user_id: _builtins.str = ...,
+        late: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id", "payment_id", b"payment_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["late", b"late", "order_id", b"order_id", "payment_id", b"payment_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -169,12 +173,15 @@ class PaymentRefunded(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
+    LATE_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """The payment."""
     order_id: _builtins.str
     """The order it paid for."""
     user_id: _builtins.str
     """Who gets it back."""
+    late: _builtins.bool
+    """Whether the money turned up only after the order's money had been brought to nothing."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """How much."""
@@ -186,10 +193,11 @@ class PaymentRefunded(_message.Message):
         order_id: _builtins.str = ...,
         user_id: _builtins.str = ...,
         amount: _money_pb2.Money | None = ...,
+        late: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "order_id", b"order_id", "payment_id", b"payment_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "late", b"late", "order_id", b"order_id", "payment_id", b"payment_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
