@@ -57,7 +57,8 @@ async def assembled(settings: Settings) -> AsyncIterator[app.App]:
         stock = InventoryServicer(store, clock=clock, ids=ids)
         server.serve(add_CatalogServiceServicer_to_server, catalog, inventory_pb2.DESCRIPTOR)
         server.serve(add_InventoryServiceServicer_to_server, stock, inventory_pb2.DESCRIPTOR)
-        server.check("database", lambda: store.read(lambda tx: tx.warehouses.check(DEFAULT_WAREHOUSE_ID)))
+        # A write, so that the writer answers for itself; of a table, so that an empty database does not.
+        server.check("database", lambda: store.write(lambda tx: tx.warehouses.check(DEFAULT_WAREHOUSE_ID)))
         server.check("events", jetstream.ready, required=False)
         server.background("relay", Relay(store, jetstream, service=SERVICE, clock=clock).run)
         server.background("sweeper", Sweeper(store, clock=clock).run)

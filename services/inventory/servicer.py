@@ -1,15 +1,16 @@
 """The RPCs of inventory, in proto order."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
 from bodega.inventory.v1 import inventory_pb2 as pb
 from bodega.inventory.v1 import inventory_pb2_grpc
 
-from services.chassis import masks
+from services.chassis import failpoints, masks
 from services.chassis.paging import Pages
 from services.chassis.storage.database import Store
-from services.chassis.storage.idempotency import call
+from services.chassis.storage.idempotency import Call, call
 from services.inventory import catalog_store, convert, holds
 from services.inventory.catalog import Product
 from services.inventory.stock import DEFAULT_WAREHOUSE_ID, OutOfStock, StockLevel, Want, allocate
@@ -19,6 +20,10 @@ from services.kernel.errors import DomainError
 from services.kernel.ids import Ids
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+STEPS: Final = ("reserve", "release", "commit")
+BEFORE_COMMIT: Final = {step: failpoints.site(f"inventory.{step}.commit.before") for step in STEPS}
+AFTER_COMMIT: Final = {step: failpoints.site(f"inventory.{step}.commit.after") for step in STEPS}
 
 MUTABLE_FIELDS: Final = ("sku", "name", "description", "category")
 
@@ -141,12 +146,13 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
             # A refusal is returned, for its tombstone is to stay.
             return outcome if isinstance(outcome, DomainError) else convert.reservation_to_proto(outcome)
 
-        return await self._store.once(call(request), reserve)
+        return await self._once("reserve", call(request), reserve)
 
     async def ReleaseStock(self, request: pb.ReleaseStockRequest, context: Context) -> pb.Reservation:
         now = self._clock.now()
         order_id = convert.key(request.order_id)
-        return await self._store.once(
+        return await self._once(
+            "release",
             call(request),
             lambda tx: convert.reservation_to_proto(holds.release(tx, order_id=order_id, at=now)),
         )
@@ -154,10 +160,26 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     async def CommitStock(self, request: pb.CommitStockRequest, context: Context) -> pb.Reservation:
         now = self._clock.now()
         order_id = convert.key(request.order_id)
-        return await self._store.once(
+        return await self._once(
+            "commit",
             call(request),
             lambda tx: convert.reservation_to_proto(holds.commit(tx, order_id=order_id, at=now)),
         )
+
+    async def _once(
+        self, step: str, this: Call, fn: Callable[[Transaction], pb.Reservation | DomainError]
+    ) -> pb.Reservation:
+        """One step of the order saga: where a test may kill us, before or after it is on disk."""
+
+        def decided(tx: Transaction) -> pb.Reservation | DomainError:
+            outcome = fn(tx)
+            failpoints.reach(BEFORE_COMMIT[step])
+            return outcome
+
+        try:
+            return await self._store.once(this, decided)
+        finally:
+            await failpoints.areach(AFTER_COMMIT[step])
 
 
 def _availability(want: Want, levels: list[StockLevel]) -> pb.CheckAvailabilityResponse:

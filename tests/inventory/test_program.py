@@ -1,0 +1,160 @@
+"""The inventory service as a process: it starts, tells what happened, stops cleanly, and survives kill -9."""
+
+import asyncio
+import os
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+import sqlalchemy as sa
+from bodega.inventory.v1 import inventory_pb2 as pb
+from bodega.inventory.v1.inventory_pb2_grpc import CatalogServiceStub, InventoryServiceStub
+from google.type.money_pb2 import Money
+
+from services.chassis import audit as chassis_audit
+from services.chassis import client, failpoints
+from services.chassis.events.server import NatsServer
+from services.chassis.testing import free_port
+from services.inventory import tables
+from services.inventory.__main__ import assembled
+from services.inventory.config import Settings
+
+ROOT = Path(__file__).parents[2]
+WAIT_S = 20.0  # for what takes a second
+
+Figures = Callable[[], dict[str, dict[str, int]]]
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not await holds():  # noqa: ASYNC110 (another process has no event to wait on)
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def program(
+    url: str, *, failpoint: str = ""
+) -> AsyncIterator[tuple[client.Channel, asyncio.subprocess.Process]]:
+    """`python -m services.inventory` on free ports, ready. There is no broker: it serves without one."""
+    grpc_port, operations_port = free_port(), free_port()
+    environment = {
+        **os.environ,
+        "BODEGA_INVENTORY__DATABASE_URL": url,
+        "BODEGA_INVENTORY__GRPC_PORT": str(grpc_port),
+        "BODEGA_INVENTORY__OPERATIONS_PORT": str(operations_port),
+        "BODEGA_INVENTORY__NATS_URL": f"nats://127.0.0.1:{free_port()}",
+        failpoints.VARIABLE: failpoint,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.inventory",
+        cwd=ROOT,
+        env=environment,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{operations_port}") as operations:
+            await eventually(lambda: _ready(operations, process))
+        async with client.connect(f"127.0.0.1:{grpc_port}", pb.DESCRIPTOR) as channel:
+            yield channel, process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def _ready(operations: httpx.AsyncClient, process: asyncio.subprocess.Process) -> bool:
+    assert process.returncode is None, "it does not start"
+    try:
+        return (await operations.get("/health/ready")).is_success
+    except httpx.TransportError:
+        return False
+
+
+async def beans(channel: client.Channel, on_hand: int) -> str:
+    product = await CatalogServiceStub(channel).CreateProduct(
+        pb.CreateProductRequest(
+            product=pb.Product(sku="B-1", name="Beans", price=Money(currency_code="EUR", units=5))
+        )
+    )
+    await InventoryServiceStub(channel).SetStock(
+        pb.SetStockRequest(product_id=product.product_id, on_hand=on_hand)
+    )
+    return product.product_id
+
+
+async def test_what_happens_is_told_to_the_broker(
+    url: str, tmp_path: Path, check_invariants: Figures
+) -> None:
+    async with NatsServer(tmp_path / "nats") as broker:
+        settings = Settings(service="inventory", database_url=url, nats_url=broker.url)
+        async with assembled(settings) as server, server.running():
+            async with client.connect(server.grpc_address, pb.DESCRIPTOR) as channel:
+                await beans(channel, 5)
+            await eventually(lambda: _all_published(url))
+    assert check_invariants()["stock.told"] == {"facts": 1, "unpublished": 0, "violations": 0}
+
+
+async def _all_published(url: str) -> bool:
+    with chassis_audit.reading(url) as connection:
+        rows = connection.execute(sa.select(tables.outbox_rows.c.stream_seq)).scalars().all()
+    return len(rows) == 2 and None not in rows
+
+
+async def test_it_stops_cleanly_when_asked_to(url: str) -> None:
+    async with program(url) as (channel, process):
+        await beans(channel, 5)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(WAIT_S):
+            assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_reserve_killed_around_its_commit_is_made_once(
+    url: str, check_invariants: Figures, when: str
+) -> None:
+    order_id = str(uuid.uuid4())
+    async with program(url, failpoint=f"inventory.reserve.commit.{when}=exit") as (channel, process):
+        line = pb.ReserveLine(product_id=await beans(channel, 5), quantity=2)
+        request = pb.ReserveStockRequest(order_id=order_id, lines=[line], request_id="step-1")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await InventoryServiceStub(channel).ReserveStock(request)
+        async with asyncio.timeout(WAIT_S):
+            assert await process.wait() == failpoints.EXIT_CODE
+    assert check_invariants()["stock.orders"]["reserved"] == (0 if when == "before" else 1)
+    async with program(url) as (channel, _):
+        inventory = InventoryServiceStub(channel)
+        first = await inventory.ReserveStock(request)
+        assert await inventory.ReserveStock(request) == first
+    assert check_invariants()["stock.possible"]["reserved"] == 2
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_release_killed_around_its_commit_undoes_once(
+    url: str, check_invariants: Figures, when: str
+) -> None:
+    order_id = str(uuid.uuid4())
+    async with program(url, failpoint=f"inventory.release.commit.{when}=exit") as (channel, process):
+        inventory = InventoryServiceStub(channel)
+        line = pb.ReserveLine(product_id=await beans(channel, 5), quantity=2)
+        await inventory.ReserveStock(pb.ReserveStockRequest(order_id=order_id, lines=[line]))
+        await inventory.CommitStock(pb.CommitStockRequest(order_id=order_id))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await inventory.ReleaseStock(pb.ReleaseStockRequest(order_id=order_id, request_id="undo"))
+        async with asyncio.timeout(WAIT_S):
+            assert await process.wait() == failpoints.EXIT_CODE
+    check_invariants()
+    async with program(url) as (channel, _):
+        inventory = InventoryServiceStub(channel)
+        await inventory.ReleaseStock(pb.ReleaseStockRequest(order_id=order_id, request_id="undo"))
+        await inventory.ReleaseStock(pb.ReleaseStockRequest(order_id=order_id, request_id="undo again"))
+    figures = check_invariants()
+    assert figures["stock.possible"]["on_hand"] == 5
+    assert figures["stock.orders"]["released"] == 1
