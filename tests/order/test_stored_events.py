@@ -1,0 +1,60 @@
+"""Events that releases of the past have stored must be readable for ever.
+
+`stored_events.json` is a frozen corpus: lines are only ever added, one for each shape of event a release has
+written. To add one, print `base64.b64encode(convert.fact_to_proto(order, fact).SerializeToString())`.
+"""
+
+import base64
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from bodega.order.v1 import order_pb2 as pb
+
+from services.kernel.money import Money
+from services.order import convert, domain
+from services.order.domain import Step
+
+CORPUS = json.loads((Path(__file__).parent / "stored_events.json").read_text(encoding="utf-8"))
+LINE = domain.Line("p1", "SKU-1", "Coffee", 2, Money(450, "USD"))
+
+FACTS: dict[str, domain.Fact] = {
+    "placed": domain.Placed("u1", (LINE,), Money(900, "USD"), "m1"),
+    "step_done": domain.StepDone(Step.RESERVE_STOCK, 2, "r1"),
+    "step_refused": domain.StepRefused(Step.AUTHORIZE_PAYMENT, 1, "PAYMENT_DECLINED"),
+    "step_given_up": domain.StepGivenUp(Step.CAPTURE_PAYMENT, 9, "UNAVAILABLE"),
+    "cancel_requested": domain.CancelRequested("changed my mind"),
+    "compensation_forced": domain.CompensationForced("stuck"),
+    "confirmed": domain.Confirmed(),
+    "rejected": domain.Rejected(),
+    "cancelled": domain.Cancelled(),
+    "needs_attention": domain.NeedsAttention(Step.VOID_PAYMENT, 8),
+    "late_money_returned": domain.LateMoneyReturned("p1", Money(900, "USD")),
+}
+
+
+@pytest.mark.parametrize("stored", CORPUS, ids=lambda stored: f"{stored['since']}-{stored['type']}")
+def test_what_was_stored_is_still_read(stored: dict[str, str]) -> None:
+    event = pb.OrderEvent.FromString(base64.b64decode(stored["body"]))
+    assert event.WhichOneof("fact") == stored["type"]
+    assert convert.fact_from_proto(event) == FACTS[stored["type"]]
+
+
+@pytest.mark.parametrize("fact", FACTS.values(), ids=FACTS.keys())
+def test_what_is_stored_is_read_again(fact: domain.Fact) -> None:
+    order = domain.place(
+        "o1", domain.Placed("u1", (LINE,), LINE.total, "m1"), at=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    stored = convert.fact_to_proto(order, fact).SerializeToString()
+    assert convert.fact_from_proto(pb.OrderEvent.FromString(stored)) == fact
+
+
+def test_every_kind_of_event_has_its_place_in_the_corpus() -> None:
+    kinds = {field.name for field in pb.OrderEvent.DESCRIPTOR.oneofs_by_name["fact"].fields}
+    assert kinds == {stored["type"] for stored in CORPUS} == set(FACTS)
+
+
+def test_an_event_of_a_newer_release_stops_this_one() -> None:
+    with pytest.raises(convert.UnknownFact):
+        convert.fact_from_proto(pb.OrderEvent())
