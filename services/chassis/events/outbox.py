@@ -21,6 +21,9 @@ from services.kernel.clock import to_micros
 KEPT: Final = timedelta(hours=24)
 """How long published rows are kept: long enough to notice that a broker came back without them."""
 
+EVENT_BYTES_MAX: Final = 512 * 1024
+"""Half of what a NATS server takes by default (`max_payload`), headers included."""
+
 
 def define(metadata: sa.MetaData) -> sa.Table:
     """Adds the outbox to a service's tables."""
@@ -103,15 +106,21 @@ class Outbox:
     def add(self, envelope: Envelope) -> None:
         """Publishes the event if, and only if, the transaction commits; in order per aggregate.
 
-        Raises the driver's integrity error for an event id that was used before.
+        Raises the driver's integrity error for an event id that was used before, and ValueError for an
+        event that no broker would take: it would hold up its aggregate for ever.
         """
+        headers = orjson.dumps(envelope.headers())
+        if len(headers) + len(envelope.data) > EVENT_BYTES_MAX:
+            raise ValueError(
+                f"an event of {len(headers) + len(envelope.data)} bytes, {EVENT_BYTES_MAX} at most"
+            )
         self._session.run(
             _ADD,
             event_id=envelope.id,
             aggregate_id=envelope.subject,
             subject=envelope.nats_subject,
             type=envelope.type,
-            headers=orjson.dumps(envelope.headers()),
+            headers=headers,
             body=envelope.data,
             create_time=to_micros(envelope.time),
         )
