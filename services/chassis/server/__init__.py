@@ -10,12 +10,12 @@ they enter outside.)
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.descriptor import FileDescriptor
 
-from services.chassis import contract, status
+from services.chassis import contract, failpoints, status
 from services.chassis.context import reset_current, set_current
 from services.chassis.contract import ContractError, Method
 from services.chassis.metrics import Metrics
@@ -32,6 +32,7 @@ from services.kernel.clock import Clock
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Servicer = TypeVar("_Servicer")
 
+BEFORE_REPLY: Final = failpoints.site("server.reply.before")
 
 AddToServer = Callable[[_Servicer, Any], None]
 """A generated `add_XServicer_to_server`."""
@@ -77,9 +78,13 @@ class Onion:
             in_flight.enter()
             token = set_current(request_context(method, request, context, monotonic))
             try:
-                return await handler(request, context)
+                reply = await handler(request, context)
+                await failpoints.areach(BEFORE_REPLY)
             except status.Refused as refused:
+                await failpoints.areach(BEFORE_REPLY)
                 await _abort(context, refused)
+            else:
+                return reply
             finally:
                 reset_current(token)
                 in_flight.leave()

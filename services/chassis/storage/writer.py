@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from services.chassis import failpoints
 from services.chassis.storage.faults import (
     StaleVersion,
     StorageBusy,
@@ -34,6 +35,9 @@ BATCH_MAX: Final = 256
 
 RUNS_MAX: Final = 3
 """How often a transaction is run that loses the race for a version."""
+
+BEFORE_COMMIT: Final = failpoints.site("storage.commit.before")
+AFTER_COMMIT: Final = failpoints.site("storage.commit.after")
 
 
 @dataclass(eq=False, slots=True)
@@ -186,7 +190,7 @@ class Writer:
         try:
             for job in batch:
                 self._run_in_savepoint(job, session)
-            self._connection.execute("COMMIT")
+            self._make_durable(batch)
         except (self._database.driver_error, TransactionLost):
             self._roll_back()
             return False
@@ -209,11 +213,16 @@ class Writer:
             if session.lost:
                 job.fail(StorageUnavailable())
             elif returned:
-                self._connection.execute("COMMIT")
+                self._make_durable([job])
         except self._database.driver_error as error:
             job.fail(self._database.translate(error))
         finally:
             self._roll_back()
+
+    def _make_durable(self, batch: list[_Job]) -> None:
+        _reach(BEFORE_COMMIT, batch)
+        self._connection.execute("COMMIT")
+        _reach(AFTER_COMMIT, batch)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -237,3 +246,10 @@ class Writer:
     def _end(self) -> None:
         if not self._ended.done():
             self._ended.set_result(None)
+
+
+def _reach(site: str, batch: list[_Job]) -> None:
+    """A visit by each of the calls whose work is being committed."""
+    if failpoints.are_on():
+        for job in batch:
+            job.context.run(failpoints.reach, site)
