@@ -153,8 +153,11 @@ def double_from_json(value: object) -> float:
 
 def float_from_json(value: object) -> float:
     number = double_from_json(value)
-    if math.isfinite(number) and abs(number) > FLOAT_MAX:
-        raise Mismatch("must fit a 32-bit float")
+    if abs(number) > FLOAT_MAX and math.isfinite(number):
+        try:
+            struct.pack("<f", number)  # 3.4028235e38 is above the largest float, but rounds to it
+        except OverflowError:
+            raise Mismatch("must fit a 32-bit float") from None
     return number
 
 
@@ -182,7 +185,7 @@ def float_to_json(value: float) -> float | str:
         return double_to_json(value)
     for precision in _FLOAT_PRECISIONS:
         short = float(f"{value:.{precision}g}")
-        if abs(short) <= FLOAT_MAX and struct.unpack("f", struct.pack("f", short))[0] == value:
+        if abs(short) <= FLOAT_MAX and struct.unpack("<f", struct.pack("<f", short))[0] == value:
             return short
     return value
 
