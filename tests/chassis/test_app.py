@@ -136,25 +136,34 @@ async def test_a_drain_awaits_the_calls_in_flight_and_their_last_words() -> None
 
 
 async def test_a_handler_that_outlives_the_grace_is_cancelled_and_its_finally_awaited() -> None:
-    begun = asyncio.Event()
-    words: list[str] = []
+    begun, cleaning, cleaned, abandoned = (asyncio.Event() for _ in range(4))
 
     async def handler(_request: Any, _context: Any) -> Any:
         begun.set()
         try:
             await asyncio.Event().wait()
         finally:
-            for _ in range(50):  # slower than grpc's own stop would wait for
-                await asyncio.sleep(0)
-            words.append("cleaned up")
+            cleaning.set()
+            await cleaned.wait()  # longer than grpc's own stop would wait for
+
+    async def relay() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            abandoned.set()
 
     server = made(handler, drain_grace_s=0.05)
+    server.background("relay", relay)
     running = await started(server)
     async with client.connect(server.grpc_address, FILE) as channel:
         call = asyncio.ensure_future(Stub(channel).Read(Ping(), timeout=WAIT_S))
         await asyncio.wait_for(begun.wait(), WAIT_S)
-        await asyncio.wait_for(running.aclose(), WAIT_S)
-        assert words == ["cleaned up"]
+        leaving = asyncio.ensure_future(running.aclose())
+        await asyncio.wait_for(cleaning.wait(), WAIT_S)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(abandoned.wait(), 0.3)
+        cleaned.set()
+        await asyncio.wait_for(leaving, WAIT_S)
         await asyncio.wait([call])
         assert isinstance(call.exception(), grpc.aio.AioRpcError)
 

@@ -4,7 +4,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.chassis import status
@@ -92,6 +92,7 @@ def test_a_wrong_state_names_its_subject() -> None:
     assert (found.violations[0].type, found.violations[0].subject) == ("DOOR_CLOSED", "d-1")
 
 
+@example("😀" * 300, ["😀" * 300] * 50)  # four bytes each, nine to twelve once percent-encoded
 @given(st.text(max_size=20_000), st.lists(st.text(max_size=5000), max_size=50))
 def test_statuses_fit_into_trailers_whatever_clients_sent(text: str, fields: list[str]) -> None:
     door = status.from_error(DoorClosed(door=text, state=text))

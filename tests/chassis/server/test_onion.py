@@ -371,12 +371,15 @@ async def test_a_stream_without_a_deadline_gets_its_contracts() -> None:
 
 async def test_a_reader_that_leaves_ends_the_stream_at_once() -> None:
     ended = asyncio.Event()
+    tasks = []
 
     async def handler(_request: Any, _context: Any) -> Any:
+        tasks.append(asyncio.current_task())
         try:
             while True:  # never waits for anything of its own: the write must notice
                 yield Pong(name="x" * 1000)
         finally:
+            tasks.append(asyncio.current_task())
             ended.set()
 
     with telemetry.captured() as lines:
@@ -385,6 +388,7 @@ async def test_a_reader_that_leaves_ends_the_stream_at_once() -> None:
             await anext(aiter(call))
             call.cancel()
             await asyncio.wait_for(ended.wait(), WAIT_S)
+    assert tasks[0] is tasks[1], "closed by its own call, not by the garbage collector"
     assert [line["code"] for line in lines if line["event"] == "call"] == ["CANCELLED"]
 
 
