@@ -1,0 +1,155 @@
+"""Everything a shop keeps on a laptop, in one folder: databases, streams, secrets, logs.
+
+DIR/lock              held by the `bodega up` that runs this shop
+DIR/endpoints.json    where everything is; there while all of it is ready
+DIR/databases/        a file a service, and the sandbox provider's own books
+DIR/nats/             the broker's configuration and streams
+DIR/secrets/          generated once; 0600
+DIR/logs/             a file a program
+DIR/api.binpb         the contracts, as the gateway reads them
+"""
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from services.cli.refusal import Refused
+
+DEFAULT: Final = Path(".bodega")
+SERVICES: Final = ("user", "inventory", "order", "payment", "notification")
+"""In the order of their ports."""
+
+_SECRET_BYTES: Final = 32
+
+# `up` and readers that ask whether it runs may collide for an instant; a real owner outlasts this.
+_LOCK_PATIENCE_S: Final = 0.2
+_LOCK_EVERY_S: Final = 0.02
+
+
+class DataFolder:
+    """The paths of a shop's data. Making one touches nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    @property
+    def endpoints(self) -> Path:
+        return self.path / "endpoints.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def secrets(self) -> Path:
+        return self.path / "secrets"
+
+    @property
+    def nats(self) -> Path:
+        return self.path / "nats"
+
+    @property
+    def descriptor_set(self) -> Path:
+        return self.path / "api.binpb"
+
+    @property
+    def databases(self) -> dict[str, Path]:
+        """Each service's own, by its name."""
+        return {name: self.path / "databases" / f"{name}.db" for name in SERVICES}
+
+    @property
+    def provider_database(self) -> Path:
+        """The sandbox provider's books, which are not ours to write."""
+        return self.path / "databases" / "sandbox_provider.db"
+
+    def log(self, program: str) -> Path:
+        return self.logs / f"{program}.log"
+
+    def create(self) -> None:
+        """Makes what is missing, readable by its owner alone. Raises Refused if that cannot be done."""
+        if "?" in str(self.path):
+            raise Refused(f"{self.path} cannot be the data folder: SQLite addresses cannot hold a '?'")
+        try:
+            for folder in (self.path, self.path / "databases", self.logs, self.secrets, self.nats):
+                folder.mkdir(mode=0o700, parents=folder == self.path, exist_ok=True)
+            for service in SERVICES:
+                _make_secret(self.secrets / f"bodega_{service}__request_digest_secret")
+        except OSError as error:
+            raise Refused(f"{self.path} cannot be the data folder: {error.strerror}") from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else runs this shop meanwhile. Raises Refused if somebody does."""
+        descriptor = _open_lock(self.path / "lock")
+        try:
+            if not _lock(descriptor):
+                raise Refused(f"a shop is already running on {self.path}")
+            yield
+        finally:
+            os.close(descriptor)
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a `bodega up` is running this shop; also true where no lock can be seen, as for a copy."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+
+def sqlite_url(database: str | Path) -> str:
+    """The address of a database by its file; an address stays what it is."""
+    return str(database) if "://" in str(database) else f"sqlite:///{database}"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """The file appears with all of its content or not at all, also after a power cut."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _make_secret(path: Path) -> None:
+    if not path.exists():
+        write_whole(path, secrets.token_hex(_SECRET_BYTES).encode())
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Refused(f"{path.parent} cannot be the data folder: {error.strerror}") from None
+
+
+def _lock(descriptor: int) -> bool:
+    give_up = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(_LOCK_EVERY_S)
+        else:
+            return True

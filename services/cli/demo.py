@@ -1,0 +1,5 @@
+"""`bodega demo`."""
+
+
+def demo() -> None:
+    """Later."""

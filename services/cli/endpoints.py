@@ -1,0 +1,70 @@
+"""`endpoints.json`: where everything of a running shop is. Written by `up`, read by the other commands."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from services.cli.data_folder import DataFolder, write_whole
+from services.cli.refusal import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEndpoint:
+    """One service."""
+
+    grpc: str
+    """`host:port`."""
+
+    http: str
+    """`host:port` of its health and metrics."""
+
+    pid: int
+    database: str
+    """Path of its SQLite file, or the address of another database."""
+
+    provider_database: str = ""
+    """Payment only: the sandbox provider's books."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """A whole shop."""
+
+    gateway: str
+    """`http://host:port`."""
+
+    nats: str
+    """`nats://host:port`."""
+
+    services: dict[str, ServiceEndpoint]
+
+    def write(self, path: Path) -> None:
+        """The file appears whole or not at all."""
+        content = asdict(self)
+        for service in content["services"].values():
+            if not service["provider_database"]:
+                del service["provider_database"]
+        write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def read(folder: DataFolder) -> Endpoints:
+    """Where the shop of this folder is. Raises Refused if none is running or ready."""
+    none = f"no shop is running on {folder.path}; start one with `bodega up`"
+    try:
+        content = folder.endpoints.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise Refused(none) from None
+    except OSError as error:
+        raise Refused(f"{folder.endpoints} cannot be read: {error.strerror}") from None
+    if not folder.is_in_use:
+        raise Refused(none)  # a shop that was killed could not take its file along
+    try:
+        return _parsed(json.loads(content))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Refused(f"{folder.endpoints} is not what `bodega up` writes") from None
+
+
+def _parsed(content: dict[str, Any]) -> Endpoints:
+    services = {name: ServiceEndpoint(**service) for name, service in content["services"].items()}
+    return Endpoints(gateway=content["gateway"], nats=content["nats"], services=services)

@@ -1,0 +1,58 @@
+"""`bodega probe`: asks a gRPC server whether it is healthy; for containers and scripts. Needs grpc alone."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.cli.refusal import Refused
+
+if TYPE_CHECKING:
+    import grpc
+
+TIMEOUT_DEFAULT_S = 3.0
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+
+
+def probe(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A gRPC target, e.g. 127.0.0.1:50053.")],
+    service: Annotated[str, typer.Option(help="Full name of a gRPC service; empty: the whole server.")] = "",
+    timeout: Annotated[str, typer.Option(metavar="DURATION", help="How long to wait: 3s, 500ms.")] = "3s",
+) -> None:
+    """Exit with 0 if a server says SERVING (grpc.health.v1), else with 1."""
+    import grpc  # noqa: PLC0415 (heavy)
+
+    timeout_s = seconds(timeout)
+    with grpc.insecure_channel(target) as channel:
+        answer = check(channel, service, timeout_s=timeout_s)
+    typer.echo(answer, err=answer != SERVING)
+    raise typer.Exit(0 if answer == SERVING else 1)
+
+
+SERVING = "SERVING"
+
+
+def check(channel: "grpc.Channel", service: str = "", *, timeout_s: float = TIMEOUT_DEFAULT_S) -> str:
+    """What the server says of its health, e.g. `SERVING`; the status code's name if it does not say."""
+    import grpc  # noqa: PLC0415 (heavy)
+    from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415 (heavy)
+
+    try:
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # whose published types lack its methods
+        reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
+    except grpc.RpcError as error:
+        return str(error.code().name)
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
+
+
+def seconds(duration: str) -> float:
+    """`5s`, `500ms`, `2m`, or plain seconds. Raises Refused for anything else."""
+    for unit in ("ms", "s", "m", ""):
+        if duration.endswith(unit):
+            try:
+                found = float(duration.removesuffix(unit)) * _UNITS.get(unit, 1.0)
+            except ValueError:
+                break
+            if 0 <= found < float("inf"):
+                return found
+            break
+    raise Refused(f"{duration!r} is not a duration such as 5s or 500ms")

@@ -1,0 +1,52 @@
+"""Whether a program that was started can be talked to.
+
+Small questions over plain sockets: a supervisor should not weigh what its programs weigh.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+ANSWER_MAX_S: Final = 2.0  # longer than the checks that a service makes before it answers
+
+Ready = Callable[[], Awaitable[bool]]
+"""Asks once; False for whatever is not a clear yes."""
+
+
+def http_ok(host: str, port: int, path: str) -> Ready:
+    """Answers `GET path` with 200."""
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode()
+
+    async def ask() -> bool:
+        line = await _first_line(host, port, request)
+        return line.split(b" ")[1:2] == [b"200"]
+
+    return ask
+
+
+def nats_with_jetstream(host: str, port: int) -> Ready:
+    """Greets clients as a NATS server whose JetStream runs."""
+
+    async def ask() -> bool:
+        kind, _, greeting = (await _first_line(host, port, b"")).partition(b" ")
+        try:
+            return kind == b"INFO" and json.loads(greeting).get("jetstream") is True
+        except ValueError:
+            return False
+
+    return ask
+
+
+async def _first_line(host: str, port: int, request: bytes) -> bytes:
+    """What the other side says first; empty if it does not listen, answer, or answer in time."""
+    try:
+        async with asyncio.timeout(ANSWER_MAX_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(request)
+                return await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, ValueError, TimeoutError):  # ValueError: a line beyond the reader's limit
+        return b""

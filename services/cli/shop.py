@@ -1,0 +1,264 @@
+"""A whole shop out of one data folder: broker, five services, edge. What `bodega up` runs, and fault tests.
+
+    async with Shop(tmp_path) as shop:                              # free ports; ready
+        await client.post(f"{shop.endpoints.gateway}/api/v1/orders", …)
+        shop.programs.kill("payment")                               # see Supervisor for more of this
+        await shop.programs.wait_ready()
+        await shop.programs.restart("order", {"BODEGA_FAILPOINTS": "order.append.before=exit@2"})
+
+Stopped and started again on the same folder it is the same shop.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from services.cli import ports, process
+from services.cli.data_folder import SERVICES, DataFolder, sqlite_url, write_whole
+from services.cli.endpoints import Endpoints, ServiceEndpoint
+from services.cli.ports import HOST
+from services.cli.readiness import http_ok, nats_with_jetstream
+from services.cli.refusal import Refused
+from services.cli.restarts import RestartPolicy
+from services.cli.supervisor import DidNotStart, Notice, Program, Supervisor
+
+NATS: Final = "nats"
+GATEWAY: Final = "gateway"
+PROGRAMS: Final = (NATS, *SERVICES, GATEWAY)
+
+MIGRATE_MAX_S: Final = 120.0  # a large database on a slow disk
+DRAIN_GRACE_S: Final = 10.0  # what a service may take to answer what it has begun
+
+# Stopped from the edge inwards: whoever calls goes before whoever is called; the broker is last, so that
+# what was committed in the end is still published.
+_STAGES: Final = {GATEWAY: 3, "order": 2, NATS: 0}
+_STAGE_OF_OTHERS: Final = 1
+
+# -P: a folder named `services` in the directory of whoever runs the shop is not taken for ours.
+_PYTHON: Final = (sys.executable, "-P")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ports:
+    nats: int
+    gateway: int
+    gateway_operations: int
+    grpc: dict[str, int]
+    operations: dict[str, int]
+
+
+class Shop:
+    """Everything that runs for one shop; a context manager that starts and stops it.
+
+    Port 0 takes any free one; `grpc_port_base` is the first of five in a row. `environment` has further
+    variables for programs by name. Starting raises Refused if it cannot be done here, and then leaves
+    nothing running.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        gateway_port: int = 0,
+        grpc_port_base: int = 0,
+        environment: Mapping[str, Mapping[str, str]] | None = None,
+        restarts: RestartPolicy | None = None,
+        on_notice: Callable[[Notice], None] = lambda _notice: None,
+    ) -> None:
+        self.folder = DataFolder(data)
+        self.programs: Supervisor
+        """What runs; there once the shop was started."""
+
+        self._gateway_port = gateway_port
+        self._grpc_port_base = grpc_port_base
+        self._environment = environment or {}
+        self._restarts = restarts
+        self._on_notice = on_notice
+        self._open = AsyncExitStack()
+        self._ports: _Ports
+        self._is_open = False
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Starts everything; returns when all of it is ready and `endpoints.json` says so."""
+        try:
+            await self._start()
+        except (DidNotStart, OSError) as failure:
+            await self.stop()
+            raise Refused(str(failure)) from None
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stops everything, edge first, broker last; no process stays behind."""
+        self._is_open = False
+        await self._open.aclose()
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where everything is at this moment."""
+        databases = self.folder.databases
+        return Endpoints(
+            gateway=f"http://{HOST}:{self._ports.gateway}",
+            nats=f"nats://{HOST}:{self._ports.nats}",
+            services={
+                name: ServiceEndpoint(
+                    grpc=f"{HOST}:{self._ports.grpc[name]}",
+                    http=f"{HOST}:{self._ports.operations[name]}",
+                    pid=self.programs.pid(name),
+                    database=str(databases[name]),
+                    provider_database=str(self.folder.provider_database) if name == "payment" else "",
+                )
+                for name in SERVICES
+            },
+        )
+
+    async def _start(self) -> None:
+        self.folder.create()
+        self._open.enter_context(self.folder.locked())
+        self.folder.endpoints.unlink(missing_ok=True)  # of a shop that was killed
+        self._ports = _chosen_ports(self._gateway_port, self._grpc_port_base)
+        self.programs = Supervisor(
+            self._programs(), logs=self.folder.logs, restarts=self._restarts, on_notice=self._noticed
+        )
+        await self._open.enter_async_context(self.programs)
+        self._open.callback(self.folder.endpoints.unlink, missing_ok=True)  # before anything is stopped
+        await self._prepare()
+        await self.programs.start(*SERVICES, GATEWAY)
+        self._is_open = True
+        self.endpoints.write(self.folder.endpoints)
+
+    async def _prepare(self) -> None:
+        """What the services need, side by side."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.programs.start(NATS))
+                tasks.create_task(self._migrate())
+                tasks.create_task(asyncio.to_thread(self._describe))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    def _noticed(self, notice: Notice) -> None:
+        if notice.event == "ready" and self._is_open:
+            self.endpoints.write(self.folder.endpoints)  # it has a new pid
+        self._on_notice(notice)
+
+    async def _migrate(self) -> None:
+        """In a process of its own: what it takes to know about schemas would stay in this one's memory."""
+        log = self.folder.log("migrate")
+        command = (*_PYTHON, "-m", "services.cli", "migrate", "--data", str(self.folder.path))
+        running = await process.Process.start(command, environment=os.environ, log=log)
+        try:
+            code = await asyncio.wait_for(running.wait(), MIGRATE_MAX_S)
+        except TimeoutError:
+            raise DidNotStart(f"migrations are not done after {MIGRATE_MAX_S:g} s; see {log}") from None
+        finally:
+            await running.end(0)
+        if code:
+            raise DidNotStart(f"migrations failed: {process.last_line(log)}")
+
+    def _describe(self) -> None:
+        from services.cli import contracts  # noqa: PLC0415 (protobuf; while others start)
+
+        write_whole(self.folder.descriptor_set, contracts.descriptor_set())
+
+    def _programs(self) -> list[Program]:
+        return [
+            self._program(NATS, _nats_command(self.folder, self._ports.nats)),
+            *(self._program(name, (*_PYTHON, "-m", f"services.{name}")) for name in SERVICES),
+            self._program(GATEWAY, self._gateway_command()),
+        ]
+
+    def _program(self, name: str, argv: tuple[str, ...]) -> Program:
+        match name:
+            case "nats":
+                ready = nats_with_jetstream(HOST, self._ports.nats)
+            case "gateway":
+                ready = http_ok(HOST, self._ports.gateway, "/health/ready")
+            case _:
+                ready = http_ok(HOST, self._ports.operations[name], "/health/ready")
+        settings = self._settings(name) if name in SERVICES else {}
+        return Program(
+            name,
+            argv,
+            ready=ready,
+            environment={**settings, **self._environment.get(name, {})},
+            stage=_STAGES.get(name, _STAGE_OF_OTHERS),
+        )
+
+    def _gateway_command(self) -> tuple[str, ...]:
+        from services.cli import contracts  # noqa: PLC0415 (protobuf)
+
+        backends = [
+            f"--backend={service}={HOST}:{self._ports.grpc[name]}"
+            for name in SERVICES
+            for service in contracts.service_names(name)
+        ]
+        return (
+            *(*_PYTHON, "-m", "gateway", f"--descriptor-set={self.folder.descriptor_set}", *backends),
+            *(f"--host={HOST}", f"--port={self._ports.gateway}"),
+            f"--operations-port={self._ports.gateway_operations}",
+        )
+
+    def _settings(self, name: str) -> dict[str, str]:
+        """What a service is told; secrets come as files, whose folder is named."""
+        grpc = {other: f"{HOST}:{port}" for other, port in self._ports.grpc.items()}
+        settings: dict[str, object] = {
+            "grpc_port": self._ports.grpc[name],
+            "operations_port": self._ports.operations[name],
+            "database_url": sqlite_url(self.folder.databases[name]),
+            "nats_url": f"nats://{HOST}:{self._ports.nats}",
+            "drain_grace_s": DRAIN_GRACE_S,
+        }
+        if name == "order":
+            settings |= {f"{other}_target": grpc[other] for other in ("user", "inventory", "payment")}
+        if name == "payment":
+            settings["provider_database_url"] = sqlite_url(self.folder.provider_database)
+        variables = {f"BODEGA_{name}__{key}".upper(): str(value) for key, value in settings.items()}
+        return {**variables, "BODEGA_SECRETS_DIR": str(self.folder.secrets)}
+
+
+def _nats_command(folder: DataFolder, port: int) -> tuple[str, ...]:
+    from services.chassis.events.server import MissingBinary, NatsServer  # noqa: PLC0415
+
+    try:
+        command = NatsServer(folder.nats, host=HOST, port=port).command()
+    except MissingBinary as missing:
+        raise Refused(str(missing)) from None
+    return (str(Path(command[0]).absolute()), *command[1:], "-l", str(folder.log(NATS)))
+
+
+def _chosen_ports(gateway: int, grpc_base: int) -> _Ports:
+    """The ports asked for and free ones for the rest. Raises Refused for one that is in use."""
+    grpc = {name: grpc_base + offset for offset, name in enumerate(SERVICES)} if grpc_base else {}
+    wanted = {GATEWAY: (gateway, "--gateway-port")} if gateway else {}
+    wanted |= {name: (port, "--grpc-port-base") for name, port in grpc.items()}
+    for name, (port, option) in wanted.items():
+        if port > ports.PORT_MAX:
+            raise Refused(f"there is no port {port} for {name}; choose a lower one with {option}")
+        if not ports.is_free(port):
+            raise Refused(f"port {port}, wanted for {name}, is in use; choose another with {option}")
+    ports.reserve(port for port, _ in wanted.values())
+    chosen = iter(ports.free(2 + len(SERVICES) + (0 if grpc else len(SERVICES)) + (0 if gateway else 1)))
+    return _Ports(
+        nats=next(chosen),
+        gateway_operations=next(chosen),
+        operations={name: next(chosen) for name in SERVICES},
+        grpc=grpc or {name: next(chosen) for name in SERVICES},
+        gateway=gateway or next(chosen),
+    )

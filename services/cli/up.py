@@ -1,0 +1,99 @@
+"""`bodega up`: runs a whole shop until it is asked to stop."""
+
+import asyncio
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.cli.data_folder import DEFAULT, SERVICES
+from services.cli.migrate import DataOption
+
+if TYPE_CHECKING:
+    from services.cli.shop import Shop
+    from services.cli.supervisor import Notice
+
+GATEWAY_PORT = 8080
+GRPC_PORT_BASE = 50051
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def up(
+    data: DataOption = DEFAULT,
+    gateway_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port of the REST edge; 0: any free one.")
+    ] = GATEWAY_PORT,
+    grpc_port_base: Annotated[
+        int, typer.Option(min=0, max=65_535, help="First of five gRPC ports in a row; 0: any free ones.")
+    ] = GRPC_PORT_BASE,
+) -> None:
+    """Run the shop: broker, five services and the REST edge. Ctrl-C stops it."""
+    from services.cli.shop import Shop  # noqa: PLC0415 (heavy)
+
+    shop = Shop(data, gateway_port=gateway_port, grpc_port_base=grpc_port_base, on_notice=_show)
+    asyncio.run(_run(shop))
+
+
+async def _run(shop: "Shop") -> None:
+    """Starts, tells, waits to be asked to stop, stops. A second request to stop does not wait any longer."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if asked.is_set() and hasattr(shop, "programs"):
+            shop.programs.kill_all()
+        asked.set()
+
+    for number in _STOPPING:
+        loop.add_signal_handler(number, stop)
+    starting = asyncio.create_task(shop.start())
+    waiting = asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            _show_table(shop)
+            _say("ready")
+            await waiting
+    finally:
+        waiting.cancel()
+        starting.cancel()
+        await asyncio.gather(starting, waiting, return_exceptions=True)
+        await shop.stop()
+    _say("stopped")
+
+
+def _show(notice: "Notice") -> None:
+    """A line for what happens to a program; silent about what went as planned."""
+    if notice.event in ("died", "restarting"):
+        _say(f"{notice.name} {notice.event} {notice.detail}")
+    elif notice.event == "ready":
+        _say(f"{notice.name} is up, pid {notice.pid}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 (what the user is told)
+
+
+def _show_table(shop: "Shop") -> None:
+    from rich.console import Console  # noqa: PLC0415 (heavy)
+    from rich.table import Table  # noqa: PLC0415
+
+    endpoints = shop.endpoints
+    rows = [("gateway", endpoints.gateway, f"{endpoints.gateway}/health/ready", "")]
+    rows += [
+        (name, at.grpc, f"http://{at.http}/metrics", at.database)
+        for name, at in ((name, endpoints.services[name]) for name in SERVICES)
+    ]
+    rows += [("nats", endpoints.nats, "", str(shop.folder.nats))]
+    if not sys.stdout.isatty():
+        for name, where, operations, kept in rows:
+            _say(f"{name:<13} {where:<28} {operations:<38} {kept}".rstrip())
+        return
+    table = Table(title=f"Bodega on {shop.folder.path}", title_justify="left")
+    for column in ("program", "pid", "at", "health and metrics", "data"):
+        table.add_column(column, overflow="fold")
+    for name, where, operations, kept in rows:
+        table.add_row(name, str(shop.programs.pid(name)), where, operations, kept)
+    Console().print(table)

@@ -1,0 +1,5 @@
+"""`bodega verify`."""
+
+
+def verify() -> None:
+    """Later."""
