@@ -1,0 +1,59 @@
+"""Reactions to the others' events: write down what to tell whom. Sending is the sender's."""
+
+from typing import Any
+
+from services.chassis import context
+from services.chassis.events.consumer import Consumer, Reaction
+from services.chassis.events.envelope import Envelope
+from services.chassis.events.jetstream import JetStream
+from services.chassis.storage.database import Store
+from services.kernel import ids
+from services.kernel.clock import Clock
+from services.notification.domain import Channel, Fact, Notification
+from services.notification.store import Transaction
+from services.notification.templates import TEMPLATES, Template
+
+
+def consumers(
+    jetstream: JetStream, store: Store[Transaction], *, channel: Channel, clock: Clock
+) -> dict[str, Consumer[Transaction]]:
+    """One durable consumer for each service whose facts are told, by its name."""
+    return {
+        name: Consumer(
+            jetstream,
+            store,
+            name=name,
+            service=service,
+            reactions={
+                event_type: telling(template, channel=channel, clock=clock)
+                for event_type, template in templates.items()
+            },
+            clock=clock,
+        )
+        for name, service, templates in (
+            (f"notification-{service}", service, templates) for service, templates in TEMPLATES.items()
+        )
+    }
+
+
+def telling(template: Template, *, channel: Channel, clock: Clock) -> Reaction[Transaction]:
+    """The reaction that writes a template's message down, in the transaction that notes the event as done."""
+
+    def tell(tx: Transaction, envelope: Envelope, event: Any) -> None:
+        message = template(event)
+        if not message.user_id:
+            return  # a fact about nobody, such as a refund of money nobody here knows the owner of
+        # Derived from the event: whoever writes it down again would write down the same.
+        notification_id = ids.derived("notification", envelope.id)
+        fact = Fact(envelope.id, envelope.type)
+        written = Notification.write(
+            notification_id,
+            message,
+            fact,
+            channel=channel,
+            at=clock.now(),
+            traceparent=context.traceparent(),
+        )
+        tx.notifications.add(written)
+
+    return tell

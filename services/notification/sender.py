@@ -1,0 +1,157 @@
+"""The sender: takes pending messages to their channel until they are sent or parked.
+
+A user's messages leave one after the other, in the order they were written; different users' side by side. A
+try that fails is repeated after a growing wait, during which only that user's later messages wait too.
+
+The send and the note that it happened cannot be one commit. The note follows the send; if the process dies in
+between, the message is sent again, under the same id. One process at a time may run a sender on a database.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+from services.chassis import context, failpoints
+from services.chassis.context import RequestContext, TraceContext
+from services.chassis.policy.backoff import Backoff
+from services.chassis.storage.database import Store
+from services.chassis.telemetry import logger
+from services.kernel.clock import Clock
+from services.kernel.errors import Stale, Unavailable
+from services.notification.channels import ChannelPort
+from services.notification.domain import Notification, State
+from services.notification.store import Transaction
+
+SENDS_MAX: Final = 32
+"""Under way at once: as many as a mail server may like to be asked at a time."""
+
+SEND_TIMEOUT_S: Final = 10.0
+LEAVE_S: Final = 3.0  # what sends under way are given to end when the service stops; then they are cut off
+LOOK_EVERY_S: Final = 30.0  # commits wake the sender; this is for what another process wrote
+
+BACKOFF: Final = Backoff(first_s=2.0, max_s=60.0)
+NOTE_BACKOFF: Final = Backoff(first_s=0.05, max_s=2.0)
+
+BEFORE_SEND: Final = failpoints.site("notification.send.before")
+AFTER_SEND: Final = failpoints.site("notification.send.after")
+
+_log = logger(__name__)
+
+
+class Sender:
+    """Sends for as long as `run` runs."""
+
+    def __init__(
+        self,
+        store: Store[Transaction],
+        channel: ChannelPort,
+        *,
+        clock: Clock,
+        random: Callable[[], float] = random.random,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._channel = channel
+        self._clock = clock
+        self._random = random
+        self._sleep = sleep
+        self._sending: set[str] = set()
+        self._wake = asyncio.Event()
+        store.on_commit(self._wake.set)
+
+    async def run(self) -> None:
+        """Never returns. Neither a channel that fails nor a database that is busy ends it."""
+        sends: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                self._wake.clear()
+                try:
+                    await self._begin_due(sends)
+                    rest_s = await self._rest_s()
+                except Unavailable as error:
+                    _log.warning("sender waits for the database", error=error.reason)
+                    rest_s = NOTE_BACKOFF.max_s
+                await self._rest(rest_s)
+        finally:
+            await self._leave(sends)
+
+    async def _begin_due(self, sends: set[asyncio.Task[None]]) -> None:
+        """Begins what is due. Raises what only a bug can have made a send raise."""
+        for task in [task for task in sends if task.done()]:
+            sends.remove(task)
+            task.result()
+        now = self._clock.now()
+        busy = frozenset(
+            self._sending
+        )  # from before the read: what ends during it is still due in its answer
+        # Those being sent are due as well; of twice as many as may be, enough are not.
+        due = await self._store.read(lambda tx: tx.notifications.due(now=now, limit=2 * SENDS_MAX))
+        for notification in due:
+            user_id = notification.message.user_id
+            if user_id not in busy and len(self._sending) < SENDS_MAX:
+                self._sending.add(user_id)
+                sends.add(asyncio.create_task(self._deliver(notification)))
+
+    async def _rest_s(self) -> float:
+        """Seconds until a wait is over."""
+        now = self._clock.now()
+        next_due = await self._store.read(lambda tx: tx.notifications.next_due(now=now))
+        return LOOK_EVERY_S if next_due is None else min(LOOK_EVERY_S, (next_due - now).total_seconds())
+
+    async def _rest(self, rest_s: float) -> None:
+        """Until something was written or sent, or the time is over."""
+        try:
+            async with asyncio.timeout(rest_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _leave(self, sends: set[asyncio.Task[None]]) -> None:
+        """A send that ended and was not noted would be repeated by the next process."""
+        if sends:
+            _, late = await asyncio.wait(sends, timeout=LEAVE_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*sends, return_exceptions=True)
+        self._sending.clear()
+
+    async def _deliver(self, notification: Notification) -> None:
+        labels = {"notification_id": notification.id}
+        trace = TraceContext.continued(notification.traceparent)
+        try:
+            with context.working_on(RequestContext(trace=trace, labels=labels)):
+                await self._note(await self._try(notification))
+        finally:
+            self._sending.discard(notification.message.user_id)
+            self._wake.set()
+
+    async def _try(self, notification: Notification) -> Notification:
+        """Once; the message as it stands after that."""
+        await failpoints.areach(BEFORE_SEND)
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._channel.send(notification)
+        except Exception as error:  # noqa: BLE001 (whatever a channel raises, the message was not sent)
+            wait = timedelta(seconds=BACKOFF.delay_s(notification.tries + 1, self._random))
+            problem = type(error).__name__
+            failed = notification.failed(problem, at=self._clock.now(), retry_in=wait)
+            say = _log.error if failed.state is State.PARKED else _log.warning
+            say("message not sent", state=str(failed.state), tries=failed.tries, error=problem)
+            return failed
+        await failpoints.areach(AFTER_SEND)
+        return notification.sent(at=self._clock.now())
+
+    async def _note(self, tried: Notification) -> None:
+        """Writes down how it went, however long the database says "not now": else it would be sent again."""
+        failures = 0
+        while True:
+            try:
+                await self._store.write(lambda tx: tx.notifications.change(tried))
+            except (Unavailable, Stale) as error:
+                failures += 1
+                _log.warning("outcome of a send not noted yet", error=error.reason)
+                await self._sleep(NOTE_BACKOFF.delay_s(failures, self._random))
+            else:
+                return
