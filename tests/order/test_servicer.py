@@ -327,9 +327,9 @@ async def test_operators_see_resume_and_force_stuck_orders(shop: Shop) -> None:
     async with asyncio.timeout(10):
         while not (await shop.orders.ListStuckOrders(pb.ListStuckOrdersRequest())).orders:
             pass
-    del shop.participants.script[Step.VOID_PAYMENT]
     repeat = pb.ForceCompensateOrderRequest(order_id=order.order_id, reason="again", request_id="o3")
     await shop.orders.ForceCompensateOrder(repeat)
+    del shop.participants.script[Step.VOID_PAYMENT]
     settled = await shop.orders.CreateOrder(wanted(wait_until_settled=False))
     async with asyncio.timeout(10):
         while settled.state != pb.Order.STATE_REJECTED:
