@@ -23,7 +23,7 @@ CHECK_EVERY_S: Final = 5.0
 CHECK_AGAIN_S: Final = 0.2  # while not ready: starting up should not wait for the next round
 
 CheckFn = Callable[[], Awaitable[object]]
-"""Returns when the dependency answers, raises when it does not."""
+"""Returns when the dependency answers; raises, or returns False, when it does not."""
 
 
 class State(Enum):
@@ -134,7 +134,8 @@ async def _run(check: _Check) -> Found:
     problem = ""
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
-            await check.fn()
+            if await check.fn() is False:
+                problem = "not there"
     except TimeoutError:
         problem = f"no answer within {CHECK_TIMEOUT_S:g} s"
     except Exception as error:  # noqa: BLE001 (whatever a dependency's client raises means that it is not there)

@@ -49,6 +49,16 @@ async def test_nothing_serves_before_its_checks_have_passed() -> None:
     assert shown(found) == shown(found, "") == HealthCheckResponse.SERVING
 
 
+async def test_a_dependency_that_says_no_is_as_good_as_lost() -> None:
+    async def ready() -> bool:
+        return False
+
+    found = Health()
+    found.check("events", ready, required=False)
+    assert await found.refresh() is State.DEGRADED
+    assert [check.problem for check in found.found] == ["not there"]
+
+
 async def test_a_lost_dependency_is_told_and_so_is_its_return() -> None:
     database = Dependency()
     found = await announced(("database", database, True))
