@@ -1,5 +1,24 @@
-"""`bodega demo`."""
+"""`bodega demo`: shops in a running shop and checks that it does as it promises."""
+
+import typer
+
+from services.cli import endpoints
+from services.cli.data_folder import DEFAULT, DataFolder
+from services.cli.migrate import DataOption
 
 
-def demo() -> None:
-    """Later."""
+def demo(data: DataOption = DEFAULT) -> None:
+    """Shop in the running shop: a purchase, a declined card, an empty shelf, a repeat, a cancel."""
+    shop = endpoints.read(DataFolder(data))
+
+    from rich.console import Console  # noqa: PLC0415 (heavy)
+
+    from services.cli.shopper import Shopper, Surprise  # noqa: PLC0415 (heavy)
+    from services.cli.story import Visit  # noqa: PLC0415 (heavy)
+
+    try:
+        with Shopper(shop.gateway) as shopper:
+            Visit(shop, shopper, Console(highlight=False)).run()
+    except Surprise as surprise:
+        typer.echo(f"bodega: {' '.join(str(surprise).split())}", err=True)
+        raise typer.Exit(1) from None

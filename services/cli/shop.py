@@ -23,10 +23,10 @@ from services.cli import ports, process
 from services.cli.data_folder import SERVICES, DataFolder, sqlite_url, write_whole
 from services.cli.endpoints import Endpoints, ServiceEndpoint
 from services.cli.ports import HOST
-from services.cli.readiness import http_ok, nats_with_jetstream
+from services.cli.readiness import edge_with_backends, http_ok, nats_with_jetstream
 from services.cli.refusal import Refused
 from services.cli.restarts import RestartPolicy
-from services.cli.supervisor import DidNotStart, Notice, Program, Supervisor
+from services.cli.supervisor import READY_EVERY_S, START_MAX_S, DidNotStart, Notice, Program, Supervisor
 
 NATS: Final = "nats"
 GATEWAY: Final = "gateway"
@@ -140,6 +140,7 @@ class Shop:
         self._open.callback(self.folder.endpoints.unlink, missing_ok=True)  # before anything is stopped
         await self._prepare()
         await self.programs.start(*SERVICES, GATEWAY)
+        await self._edge_sees_services()
         self._is_open = True
         self.endpoints.write(self.folder.endpoints)
 
@@ -152,6 +153,16 @@ class Shop:
                 tasks.create_task(asyncio.to_thread(self._describe))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
+
+    async def _edge_sees_services(self) -> None:
+        """The edge may have looked for a service before it was there, and only looks again after a while."""
+        connected = edge_with_backends(HOST, self._ports.gateway)
+        try:
+            async with asyncio.timeout(START_MAX_S):
+                while not await connected():  # noqa: ASYNC110 (nobody tells us; we have to ask)
+                    await asyncio.sleep(READY_EVERY_S)
+        except TimeoutError:
+            raise DidNotStart(f"{GATEWAY} has no connection to every service") from None
 
     def _noticed(self, notice: Notice) -> None:
         if notice.event == "ready" and self._is_open:
