@@ -20,7 +20,7 @@ from services.chassis.context import reset_current, set_current
 from services.chassis.contract import ContractError, Method
 from services.chassis.metrics import Metrics
 from services.chassis.server import validation
-from services.chassis.server.arrival import request_context
+from services.chassis.server.arrival import opening
 from services.chassis.server.deadline import Deadline
 from services.chassis.server.errors import Errors
 from services.chassis.server.in_flight import InFlight
@@ -72,11 +72,11 @@ class Onion:
         """The handler with everything around it."""
         for layer in reversed(self.layers):
             handler = layer.unary(method, handler)
-        monotonic, in_flight = self._monotonic, self.in_flight
+        opened, in_flight = opening(method, self._monotonic), self.in_flight
 
         async def served(request: Any, context: Context) -> Any:
             in_flight.enter()
-            token = set_current(request_context(method, request, context, monotonic))
+            token = set_current(opened(request, context))
             try:
                 reply = await handler(request, context)
                 await failpoints.areach(BEFORE_REPLY)
@@ -99,11 +99,11 @@ class Onion:
         """
         for layer in reversed(self.layers):
             handler = layer.stream(method, handler)
-        monotonic, in_flight = self._monotonic, self.in_flight
+        opened, in_flight = opening(method, self._monotonic), self.in_flight
 
         async def served(request: Any, context: Context) -> None:
             in_flight.enter()
-            token = set_current(request_context(method, request, context, monotonic))
+            token = set_current(opened(request, context))
             try:
                 async with aclosing(handler(request, context)) as replies:
                     async for reply in replies:

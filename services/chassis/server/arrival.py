@@ -13,22 +13,28 @@ REQUEST_ID: Final = "request_id"
 REQUEST_ID_CHARS_MAX: Final = 255  # as contracts allow; it is not validated yet
 
 
-def request_context(
-    method: Method, request: Any, context: Context, monotonic: Callable[[], float]
-) -> RequestContext:
-    """The context in which everything about this call happens."""
-    traceparent = None
-    for key, value in context.invocation_metadata() or ():
-        if key == TRACEPARENT and isinstance(value, str):
-            traceparent = value
-            break
-    given_s = given(method, context.time_remaining())
-    return RequestContext(
-        trace=TraceContext.continued(traceparent),
-        method=method,
-        deadline=None if given_s is None else monotonic() + given_s,
-        labels=_labels(method, request),
-    )
+Opening = Callable[[Any, Context], RequestContext]
+
+
+def opening(method: Method, monotonic: Callable[[], float]) -> Opening:
+    """What makes the context in which everything about a call of this method happens."""
+    takes_request_id = method.takes_request_id
+
+    def opened(request: Any, context: Context) -> RequestContext:
+        traceparent: Any = None
+        for key, value in context.invocation_metadata() or ():
+            if key == TRACEPARENT:
+                traceparent = value
+                break
+        given_s = given(method, context.time_remaining())
+        return RequestContext(
+            TraceContext.continued(traceparent if isinstance(traceparent, str) else None),
+            method,
+            deadline=None if given_s is None else monotonic() + given_s,
+            labels=_labels(request) if takes_request_id else {},
+        )
+
+    return opened
 
 
 def given(method: Method, asked_s: float | None) -> float | None:
@@ -37,13 +43,14 @@ def given(method: Method, asked_s: float | None) -> float | None:
     A unary call has a limit always. A stream lives as long as its caller and its contract let it.
     """
     if not method.descriptor.server_streaming:
-        return method.deadline_s if asked_s is None else min(asked_s, contract.DEADLINE_MAX_S)
+        if asked_s is None:
+            return method.deadline_s
+        return min(contract.DEADLINE_MAX_S, asked_s)
     if asked_s is None and method.policy is not None and method.policy.HasField("deadline"):
         return method.deadline_s
     return asked_s
 
 
-def _labels(method: Method, request: Any) -> dict[str, str]:
-    # getattr: what could not be parsed arrives as a stand-in without fields.
-    request_id = getattr(request, REQUEST_ID, "") if method.takes_request_id else ""
+def _labels(request: Any) -> dict[str, str]:
+    request_id = getattr(request, REQUEST_ID, "")  # what could not be parsed arrives without fields
     return {REQUEST_ID: request_id[:REQUEST_ID_CHARS_MAX]} if request_id else {}
