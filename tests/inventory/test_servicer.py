@@ -135,11 +135,6 @@ class TestCatalog:
         found = await shop.catalog.GetProduct(pb.GetProductRequest(product_id=created.product_id))
         assert found == created
 
-    async def test_an_id_means_the_same_in_capitals(self, shop: Shop) -> None:
-        created = await shop.product("B-1")
-        request = pb.GetProductRequest(product_id=created.product_id.upper())
-        assert await shop.catalog.GetProduct(request) == created
-
     async def test_a_product_that_is_not_there(self, shop: Shop) -> None:
         await refused(
             shop.catalog.GetProduct(pb.GetProductRequest(product_id=NOBODY)), NOT_FOUND, "PRODUCT_NOT_FOUND"
@@ -289,16 +284,18 @@ class TestUpdate:
 class TestList:
     @pytest.fixture
     async def shelf(self, shop: Shop) -> Shop:
-        """Four products, a second apart, of which only B and D can be bought."""
+        """Four products, a second apart, of which only B and D can be bought: A was never there, C is held."""
         for sku, name, category, price in (
             ("A", "Äpfel", "fruit", euros(3)),
             ("B", "beans", "coffee", euros(12)),
             ("C", "Cocoa 100%", "coffee", euros(5)),
             ("D", "dates", "fruit", euros(400, currency="USD")),
         ):
-            await shop.product(
-                sku, name=name, category=category, price=price, on_hand=1 if sku in "BD" else 0
+            made = await shop.product(
+                sku, name=name, category=category, price=price, on_hand=0 if sku == "A" else 1
             )
+            if sku == "C":
+                await shop.reserve(order(), (made, 1))
             shop.clock.advance(1)
         return shop
 
@@ -469,6 +466,13 @@ class TestHolds:
         await refused(shop.commit(placed, request_id="new"), WRONG_STATE, "RESERVATION_CLOSED")
         assert (await shop.available(beans)).available_quantity == 5
         check_invariants()
+
+    async def test_an_id_means_the_same_in_capitals(self, shop: Shop) -> None:
+        beans = await shop.product("B-1", on_hand=5)
+        placed = "abcdefab-cdef-4abc-8def-abcdefabcdef"
+        held = await shop.reserve(placed.upper(), (beans, 1))
+        assert held.order_id == placed
+        assert (await shop.commit(placed)).reservation_id == held.reservation_id
 
     async def test_committing_what_was_never_held(self, shop: Shop) -> None:
         await refused(shop.commit(order()), NOT_FOUND, "RESERVATION_NOT_FOUND")
