@@ -284,7 +284,7 @@ class TestUpdate:
 class TestList:
     @pytest.fixture
     async def shelf(self, shop: Shop) -> Shop:
-        """Four products, a second apart, of which only B and D can be bought: A was never there, C is held."""
+        """Four products, a second apart. Only B and D can be bought: A was never there, C is held."""
         for sku, name, category, price in (
             ("A", "Äpfel", "fruit", euros(3)),
             ("B", "beans", "coffee", euros(12)),
