@@ -151,7 +151,7 @@ class NatsServer:
             raise AssertionError("not started")
         ports = self.folder / f"nats-server_{self._process.pid}.ports"
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not ports.exists():
+        while (port := _port(ports)) is None:
             if self._process.poll() is not None:
                 raise ServerFailed(f"nats-server ended at once: {self._last_words()}")
             if time.monotonic() > deadline:
@@ -159,8 +159,7 @@ class NatsServer:
                     f"nats-server was not ready after {START_TIMEOUT_S:g} s: {self._last_words()}"
                 )
             await asyncio.sleep(POLL_S)
-        addresses = json.loads(ports.read_text())["nats"]
-        self.port = int(addresses[0].rpartition(":")[2])
+        self.port = port
 
     def _last_words(self) -> str:
         log = self.folder / "nats.log"
@@ -179,3 +178,12 @@ class NatsServer:
             "  sync_interval: always\n"
             "}\n"
         )
+
+
+def _port(ports_file: Path) -> int | None:
+    """The port clients are served on; None while the server has not, or not wholly, written it."""
+    try:
+        addresses = json.loads(ports_file.read_text())["nats"]
+    except (FileNotFoundError, ValueError):
+        return None
+    return int(addresses[0].rpartition(":")[2])

@@ -2,9 +2,12 @@
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 
+import pytest
 from nats.js.api import RawStreamMsg
 
+from services.chassis.events.connection import Ack, Connection, Outgoing
 from services.chassis.events.envelope import MESSAGE_ID
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.relay import Relay
@@ -78,6 +81,25 @@ async def test_each_aggregate_keeps_its_order_through_a_killed_broker(
         assert of_order(ids, order, 7) == [
             event_id for event_id, _ in said if event_id in of_order(ids, order, 7)
         ]
+
+
+async def test_of_each_aggregate_one_event_at_most_is_under_way(
+    speaker: Ledger, jetstream: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows: list[list[str]] = []
+    publish_window = Connection.publish_window
+
+    async def watched(self: Connection, messages: Sequence[Outgoing]) -> list[Ack | Exception]:
+        windows.append([message.subject for message in messages])
+        return await publish_window(self, messages)
+
+    monkeypatch.setattr(Connection, "publish_window", watched)
+    await say(speaker, *events(500, orders=130))
+    async with running(relay(speaker, jetstream).run()):
+        await eventually(lambda: all_published(speaker))
+
+    assert all(len(window) == len(set(window)) for window in windows)
+    assert max(len(window) for window in windows) == 100
 
 
 async def test_a_broker_that_lost_its_disk_is_told_everything_again_in_order(

@@ -300,6 +300,8 @@ async def test_all_reads_of_one_function_see_one_moment(store: Notes, url: str) 
 
 
 async def test_a_search_that_is_cancelled_gives_its_connection_back(store: Notes) -> None:
+    pool = store._engine.pool
+    assert isinstance(pool, sa.pool.QueuePool)
     counted = sa.text(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000) SELECT count(*) FROM n"
     )
@@ -309,6 +311,8 @@ async def test_a_search_that_is_cancelled_gives_its_connection_back(store: Notes
         task.cancel()
         await asyncio.wait({task}, timeout=WAIT_S)
         assert task.cancelled()
+        # Given back, not thrown away: thrown away, it would go on working at the query nobody waits for.
+        assert (pool.checkedin(), pool.checkedout()) == (1, 0)
 
     assert await ids(store) == set()
 
