@@ -7,6 +7,7 @@ cannot write, and answers with figures, so that "all holds" can be told apart fr
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
@@ -76,4 +77,4 @@ def _read_only(url: str) -> sa.URL:
     made = sa.make_url(url)
     if made.get_backend_name() != "sqlite" or not made.database or made.database == ":memory:":
         return made
-    return made.set(database=f"file:{made.database}").update_query_dict({"mode": "ro", "uri": "true"})
+    return made.set(database=f"file:{quote(made.database)}").update_query_dict({"mode": "ro", "uri": "true"})
