@@ -1,6 +1,5 @@
 """A descriptor set of anyone's making, as a pool of its own."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2
@@ -26,23 +25,6 @@ def read(path: Path) -> descriptor_pb2.FileDescriptorSet:
         raise BadDescriptorSet(f"{path} is not a compiled descriptor set") from None
     if not found.file:
         raise BadDescriptorSet(f"{path} describes nothing")
-    return found
-
-
-def collect(files: Iterable[FileDescriptor]) -> descriptor_pb2.FileDescriptorSet:
-    """The set of generated files and all they import, for programs that have no compiled set at hand."""
-    found = descriptor_pb2.FileDescriptorSet()
-    done: set[str] = set()
-
-    def add(file: FileDescriptor) -> None:
-        if file.name not in done:
-            done.add(file.name)
-            for needed in file.dependencies:
-                add(needed)
-            file.CopyToProto(found.file.add())
-
-    for file in files:
-        add(file)
     return found
 
 

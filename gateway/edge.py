@@ -79,7 +79,7 @@ class Edge:
         except MalformedPath as error:
             raise errors.malformed("path", str(error)) from None
         if found is None:
-            health = self._health.answer(raw_path) if http_method in ("GET", "HEAD") else None
+            health = self._health.answer(raw_path, in_full=False) if http_method in ("GET", "HEAD") else None
             if health is not None:
                 return health
             raise Refusal(404, "NOT_FOUND", "ROUTE_NOT_FOUND", "There is nothing at this path.")

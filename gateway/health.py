@@ -26,8 +26,11 @@ class Health:
         self.draining = False
         self.backends: Callable[[], Mapping[str, str]] = dict
 
-    def answer(self, path: str) -> Failure | None:
-        """The reply of a health path; None for any other path."""
+    def answer(self, path: str, *, in_full: bool) -> Failure | None:
+        """The reply of a health path; None for any other path.
+
+        `in_full`: with the state of every backend by its address, which is nothing for the public.
+        """
         if path == LIVE:
             return _answer("live", {}, well=True)
         if path == STARTUP:
@@ -37,7 +40,7 @@ class Health:
             reachable = not states or not _LOST.issuperset(states.values())
             well = self.started and not self.draining and reachable
             status = "draining" if self.draining else "ready" if well else "not ready"
-            return _answer(status, {"backends": states}, well=well)
+            return _answer(status, {"backends": states} if in_full else {}, well=well)
         return None
 
 

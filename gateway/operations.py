@@ -26,7 +26,7 @@ class Operations:
     def _answer(self, path: str) -> tuple[int, str, bytes]:
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
-        health = self._health.answer(path)
+        health = self._health.answer(path, in_full=True)
         if health is not None:
             return health.status, "application/json", health.body
         return 404, "text/plain; charset=utf-8", b"not found\n"

@@ -156,7 +156,7 @@ class Shop:
 
     async def _edge_sees_services(self) -> None:
         """The edge may have looked for a service before it was there, and only looks again after a while."""
-        connected = edge_with_backends(HOST, self._ports.gateway)
+        connected = edge_with_backends(HOST, self._ports.gateway_operations)
         try:
             async with asyncio.timeout(START_MAX_S):
                 while not await connected():  # noqa: ASYNC110 (nobody tells us; we have to ask)

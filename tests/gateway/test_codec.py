@@ -218,6 +218,8 @@ def test_what_we_accept_the_oracle_accepts_with_the_same_meaning(
         message = decoded(world, data)
     except Refused:
         return
+    if document.get("values", ()) is None:
+        return  # the oracle stumbles over null for a repeated Value, which means nothing is there
     oracle = world.new("Everything")
     json_format.Parse(data, oracle, descriptor_pool=world.pool)
     assert same(message, oracle)
@@ -297,6 +299,56 @@ def test_a_key_given_twice_is_found_wherever_its_twin_hides(world: World) -> Non
         with pytest.raises(Violations) as refused:
             decoded(world, text)
         assert refused.value.violations[0].field == "text"
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        ("1970-01-01T08:00:01+08:00", 1),
+        ("1969-12-31T23:30:01-00:30", 1),
+        ("0001-01-01T00:00:00Z", -62_135_596_800),
+        ("9999-12-31T23:59:59.999999999Z", 253_402_300_799),
+        ("0001-01-01T00:00:00+00:01", None),
+        ("9999-12-31T23:59:59-00:01", None),
+        ("1970-01-01T00:00:00+24:00", None),
+        ("1970-01-01T00:00:60Z", None),
+        ("1970-01-01t00:00:00Z", None),
+        ("1970-01-01T00:00:00", None),
+        ("1970-01-01T00:00:00.0000000001Z", None),
+        ("\u0661970-01-01T00:00:00Z", None),
+    ],
+)
+def test_times_have_a_zone_and_exist(world: World, time: str, seconds: int | None) -> None:
+    text = json.dumps({"time": time})
+    if seconds is None:
+        with pytest.raises(Refused):
+            decoded(world, text)
+    else:
+        assert decoded(world, text).time.seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("AQI=", b"\x01\x02"),
+        ("AQI", b"\x01\x02"),
+        ("-_", b"\xfb"),
+        ("", b""),
+        ("A", None),
+        ("AQI==", None),
+        ("=", None),
+        ("AQ I", None),
+        ("AQI=AQI=", None),
+        ("A*I=", None),
+    ],
+)
+def test_bytes_are_base64_of_either_alphabet(world: World, text: str, data: bytes | None) -> None:
+    document = json.dumps({"data": text})
+    if data is None:
+        with pytest.raises(Refused):
+            decoded(world, document)
+    else:
+        assert decoded(world, document).data == data
 
 
 def test_depth_has_a_limit(world: World) -> None:

@@ -467,6 +467,9 @@ async def test_a_header_that_does_not_parse_is_named(edge: Client, headers: dict
 async def test_a_credential_given_twice_is_refused(edge: Client) -> None:
     response = await edge("GET", "/v1/shelves/1", headers=[("authorization", "a"), ("authorization", "b")])
     assert list(violations(response)) == ["authorization"]
+    several = [("cookie", "a"), ("cookie", "b"), ("accept-language", "de"), ("accept-language", "en")]
+    assert (await edge("GET", "/v1/shelves/1", headers=several)).status_code == 200
+    assert edge.backend.calls[0].metadata["accept-language"] == "de, en"
 
 
 async def stall(_context: Any, _seen: Seen) -> None:
@@ -483,7 +486,8 @@ async def test_a_deadline_that_passes_is_504_and_ends_the_call(edge: Client) -> 
 
 async def test_a_client_that_leaves_takes_its_call_along(edge: Client) -> None:
     edge.backend.answers["GetShelf"] = stall
-    asking = asyncio.create_task(edge("GET", "/v1/shelves/1"))
+    patient = {"x-request-timeout": "60"}
+    asking = asyncio.create_task(edge("GET", "/v1/shelves/1", headers=patient))
     async with asyncio.timeout(5):
         await edge.backend.arrived.wait()
         asking.cancel()
@@ -510,6 +514,12 @@ async def test_health_is_on_both_ports_and_metrics_on_one(edge: Client) -> None:
         assert (await edge("GET", f"/health/{path}")).status_code == 200
         operations = await edge.http.get(f"http://127.0.0.1:{edge.operations_port}/health/{path}")
         assert operations.status_code == 200
+    public, full = (
+        await edge("GET", "/health/ready"),
+        await edge.http.get(f"http://127.0.0.1:{edge.operations_port}/health/ready"),
+    )
+    assert public.json() == {"status": "ready"}
+    assert full.json()["backends"] == {f"127.0.0.1:{edge.backend.port}": "ready"}
     metrics = await edge.http.get(f"http://127.0.0.1:{edge.operations_port}/metrics")
     labels = 'http_method="GET",http_route="/v1/{name=paths/**}/meta"'
     assert re.search(

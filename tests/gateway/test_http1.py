@@ -57,6 +57,8 @@ async def test_a_request_that_never_arrives_is_dropped(edge: Client, monkeypatch
     assert await said(edge, b"GET /v1/echo HTTP/1.1\r\nX-Slow: ") == b""
     assert await said(edge, b"POST /v1/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{") == b""
     assert edge.backend.calls == []
+    whole = b"GET /v1/echo HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert (await said(edge, whole + b"GET /v1/echo HTT")).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_who_asks_before_sending_too_much_is_told_not_to(edge: Client) -> None:

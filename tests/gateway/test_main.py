@@ -166,10 +166,3 @@ def test_a_rule_that_cannot_be_served_names_its_method(
     )
     with pytest.raises(CannotServe, match=said):
         app.build(files, ["127.0.0.1:1"])
-
-
-def test_a_set_can_be_collected_from_generated_code() -> None:
-    found = descriptors.collect([annotations_pb2.DESCRIPTOR])
-    names = [file.name for file in found.file]
-    assert names.index("google/api/http.proto") < names.index("google/api/annotations.proto")
-    assert descriptors.load(found)[0].FindMessageTypeByName("google.api.HttpRule")
