@@ -1,0 +1,70 @@
+"""Once: one request id, one order, one message about each thing that became of it."""
+
+from collections import Counter
+from typing import Final
+
+import sqlalchemy as sa
+from bodega.order.v1 import order_events_pb2, order_pb2
+
+from services.chassis.storage import idempotency
+from services.cli.audit.books import Books, CrossCheck, Differences
+from services.notification.tables import notifications
+from services.order import audit as orders
+from services.order.domain import State
+
+_CALLS: Final = idempotency.define(sa.MetaData())
+_CREATE: Final = "/bodega.order.v1.OrderService/CreateOrder"
+
+_TELLS: Final = {
+    State.CONFIRMED: order_events_pb2.OrderConfirmed.DESCRIPTOR.full_name,
+    State.REJECTED: order_events_pb2.OrderRejected.DESCRIPTOR.full_name,
+    State.CANCELLED: order_events_pb2.OrderCancelled.DESCRIPTOR.full_name,
+}
+
+
+def _requests(books: Books) -> Differences:
+    """Of the last day, which is how long request ids are remembered."""
+    rows = books.order.execute(
+        sa.select(_CALLS.c.request_id, _CALLS.c.reply).where(
+            _CALLS.c.scope.endswith(_CREATE), _CALLS.c.reply.is_not(None)
+        )
+    ).all()
+    standings = orders.standings(books.order)
+    found = Differences({"requests": len(rows), "orders": len(standings)})
+    request_of: dict[str, str] = {}
+    for row in rows:
+        order_id = order_pb2.Order.FromString(row.reply).order_id
+        if order_id not in standings:
+            found.add(row.request_id, f"request {row.request_id}: its order {order_id} does not exist")
+        other = request_of.setdefault(order_id, row.request_id)
+        if other != row.request_id:
+            found.add(row.request_id, f"requests {other} and {row.request_id}: both are order {order_id}")
+    return found
+
+
+def _messages(books: Books) -> Differences:
+    standings = orders.standings(books.order)
+    rows = books.notification.execute(
+        sa.select(notifications.c.order_id, notifications.c.event_type).where(
+            notifications.c.event_type.in_(list(_TELLS.values()))
+        )
+    )
+    messages = Counter((row.order_id, row.event_type) for row in rows)
+    found = Differences({"messages": messages.total()})
+    for (order_id, event_type), number in messages.items():
+        if number > 1:
+            found.add(f"{order_id} {event_type}", f"order {order_id}: {number} messages of {event_type}")
+    for order in standings.values():
+        if order.is_settled:
+            found.count("settled_orders")
+            if not messages[order.order_id, _TELLS[order.state]]:
+                found.add(order.order_id, f"order {order.order_id}: {order.state}, and nobody was told")
+    return found
+
+
+CHECKS: Final = (
+    CrossCheck("once.requests", "One request id is one order, and that order exists.", _requests),
+    CrossCheck(
+        "once.messages", "What became of an order is told its buyer once.", _messages, needs_streams=True
+    ),
+)

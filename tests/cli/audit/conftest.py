@@ -1,0 +1,149 @@
+"""The books of a small shop in real SQLite, written row by row, so that they can be wrong in one place."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from services.chassis.events import inbox, outbox
+from services.cli.audit.books import Books, CrossCheck, Differences
+from services.cli.audit.streams import Entry, Told
+from services.inventory import tables as inventory
+from services.notification import tables as notification
+from services.order import tables as order
+from services.payment import tables as payment
+from services.user import tables as user
+
+METADATA = {
+    "user": user.metadata,
+    "inventory": inventory.metadata,
+    "order": order.metadata,
+    "payment": payment.metadata,
+    "notification": notification.metadata,
+}
+OUTBOX = outbox.define(sa.MetaData())
+INBOX = inbox.define(sa.MetaData())
+
+
+class Shop:
+    """Writes books, and asks checks about them."""
+
+    def __init__(self) -> None:
+        self.engines = {name: sa.create_engine("sqlite://", poolclass=sa.StaticPool) for name in METADATA}
+        for name, metadata in METADATA.items():
+            metadata.create_all(self.engines[name])
+        self.told = Told({name: {} for name in METADATA}, dict.fromkeys(METADATA, 1), {})
+
+    def write(self, service: str, table: sa.Table, **row: Any) -> None:
+        """A row; columns that are not named get something harmless."""
+        filled = {column.name: _harmless(column) for column in table.columns if not column.nullable}
+        with self.engines[service].begin() as connection:
+            connection.execute(sa.insert(table).values({**filled, **row}))
+
+    def find(self, check: CrossCheck) -> Differences:
+        connections = {name: engine.connect() for name, engine in self.engines.items()}
+        try:
+            return check.find(Books(connections, None, lambda: self.told))
+        finally:
+            for connection in connections.values():
+                connection.close()
+
+    def violations(self, check: CrossCheck) -> list[str]:
+        return list(self.find(check).violations.values())
+
+    def order(self, order_id: str, state: str, *, quantity: int = 2, unit_minor: int = 500) -> None:
+        total = quantity * unit_minor
+        self.write("order", order.orders, order_id=order_id, state=state, total_minor=total, currency="USD")
+        self.write(
+            "order",
+            order.order_lines,
+            order_id=order_id,
+            product_id="beans",
+            quantity=quantity,
+            unit_price_minor=unit_minor,
+        )
+
+    def hold(self, order_id: str, state: str, *, quantity: int = 2) -> None:
+        self.write(
+            "inventory",
+            inventory.reservations,
+            order_id=order_id,
+            reservation_id=f"r-{order_id}",
+            state=state,
+        )
+        self.write(
+            "inventory",
+            inventory.reservation_lines,
+            order_id=order_id,
+            product_id="beans",
+            warehouse_id="w",
+            quantity=quantity,
+        )
+
+    def moved(self, order_id: str, entry_id: str, amount_minor: int) -> None:
+        """An entry of the ledger: positive for what was taken, negative for what was given back."""
+        for account, amount in (("provider_clearing", amount_minor), ("sales", -amount_minor)):
+            self.write(
+                "payment",
+                payment.ledger_lines,
+                entry_id=entry_id,
+                account=account,
+                order_id=order_id,
+                kind="CAPTURE",
+                amount_minor=amount,
+                currency="USD",
+            )
+
+    def fact(
+        self, service: str, event_id: str, of: str, event_type: str, *, at: int | None, seq: int | None = None
+    ) -> None:
+        """An event in an outbox; `at` is where the stream has it, `seq` where the row says so."""
+        self.write(
+            service,
+            OUTBOX,
+            seq=None,
+            event_id=event_id,
+            aggregate_id=of,
+            subject=of,
+            type=event_type,
+            stream_seq=seq if seq is not None else at,
+        )
+        if at is not None:
+            events = {**self.told.events[service], event_id: Entry(at, event_type)}
+            self.told = Told({**self.told.events, service: events}, self.told.first, self.told.dead)
+
+    def received(self, consumer: str, event_id: str) -> None:
+        self.write("notification", INBOX, consumer=consumer, event_id=event_id)
+
+    def message(self, order_id: str, event_type: str, event_id: str) -> None:
+        self.write(
+            "notification",
+            notification.notifications,
+            sequence=None,
+            notification_id=f"n-{event_id}",
+            event_id=event_id,
+            event_type=event_type,
+            order_id=order_id,
+            channel="CONSOLE",
+            state="PENDING",
+        )
+
+    def close(self) -> None:
+        for engine in self.engines.values():
+            engine.dispose()
+
+
+def _harmless(column: sa.Column[Any]) -> Any:
+    if isinstance(column.type, sa.Boolean):
+        return False
+    if isinstance(column.type, sa.LargeBinary):
+        return b""
+    return 0 if isinstance(column.type, sa.Integer) else ""
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    made = Shop()
+    yield made
+    made.close()
