@@ -98,6 +98,8 @@ class Decoder:
             return self._repeated(field)
         if field.message_type is not None:
             return _submessage(field.name, self.message(field.message_type))
+        if field.type == FieldDescriptor.TYPE_STRING:
+            return _text(field.name)
         return _scalar(field.name, scalars.from_json(field))
 
     def _ordinary(self, descriptor: Descriptor) -> Fill:
@@ -255,6 +257,15 @@ def map_entry(field: FieldDescriptor) -> Descriptor | None:
 def _scalar(name: str, convert: scalars.Convert) -> Fill:
     def put(message: Any, value: Any) -> None:
         setattr(message, name, convert(value))
+
+    return put
+
+
+def _text(name: str) -> Fill:
+    def put(message: Any, value: Any) -> None:  # most fields are text: one call less
+        if type(value) is not str:
+            raise Mismatch("must be a string")
+        setattr(message, name, value)
 
     return put
 

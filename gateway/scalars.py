@@ -78,15 +78,14 @@ def to_key(field: FieldDescriptor) -> Convert | None:
 
 
 def _integer_from_json(low: int, high: int) -> Convert:
-    from_text = _integer_from_text(low, high)
-
     def convert(value: object) -> int:
         if type(value) is int:
             number = value
         elif type(value) is str:
-            if _INTEGER.fullmatch(value):
-                return from_text(value)  # type: ignore[no-any-return]
-            number = _whole(_finite(value, "must be an integer"))
+            if len(value) <= _INT_DIGITS_MAX and _INTEGER.fullmatch(value):
+                number = int(value)
+            else:
+                number = _whole(_finite(value, "must be an integer"))
         elif type(value) is float:
             number = _whole(value)
         else:

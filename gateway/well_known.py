@@ -33,7 +33,9 @@ _SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799  # years 1 to 9999
 _DURATION_MAX: Final = 315_576_000_000  # seconds in 10,000 years
 _NANOS: Final = 1_000_000_000
 _TIMESTAMP = re.compile(
-    r"(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?(?:Z|([+-])(\d{2}):(\d{2}))", re.ASCII
+    # Some Pythons read 24:00:00 as the next day, which RFC 3339 does not have.
+    r"(\d{4}-\d{2}-\d{2}T(?:[01]\d|2[0-3]):\d{2}:\d{2})(?:\.(\d{1,9}))?(?:Z|([+-])(\d{2}):(\d{2}))",
+    re.ASCII,
 )
 _DURATION = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?s", re.ASCII)
 _MASK = re.compile(r"[A-Za-z0-9.*,]*")
@@ -50,12 +52,11 @@ def read_timestamp(message: Any, value: object) -> None:
     match = _TIMESTAMP.fullmatch(value) if type(value) is str else None
     if match is None:
         raise Mismatch("must be an RFC 3339 time, e.g. 2026-01-31T12:00:00Z")
-    year, month, day, hour, minute, second, fraction, sign, hours, minutes = match.groups()
+    to_the_second, fraction, sign, hours, minutes = match.groups()
     try:
-        time = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second))  # noqa: DTZ001
+        since = datetime.fromisoformat(to_the_second) - _EPOCH
     except ValueError:
         raise Mismatch("must be a time that exists") from None
-    since = time - _EPOCH
     seconds = since.days * 86400 + since.seconds
     if sign:
         if int(hours) > 23 or int(minutes) > 59:  # noqa: PLR2004
