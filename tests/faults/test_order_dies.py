@@ -1,0 +1,80 @@
+"""The order service is killed at every place of an order's life; the order ends as if nothing had been."""
+
+import pytest
+
+from services.order.domain import FORWARD, Step
+from services.order.saga import AFTER_CALL, BEFORE_CALL
+from tests.faults.scene import Scene
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+ACCEPTING = [
+    "server.reply.before[CreateOrder]",
+    "storage.commit.before[CreateOrder]",
+    "storage.commit.after[CreateOrder]",
+    "order.accept.after",
+]
+STEPS = [site for step in FORWARD for site in (BEFORE_CALL[step], AFTER_CALL[step])]
+APPENDS = [
+    "order.append.before",
+    "order.append.after",
+]  # twice: before the point of no return, and at the end
+TELLING = ["outbox.publish.before", "outbox.mark.before"]
+
+
+@pytest.mark.parametrize("place", [*ACCEPTING, *STEPS, *TELLING])
+async def test_orders_are_confirmed_though_the_order_service_dies_at(scene: Scene, place: str) -> None:
+    orders = await scene.survives("order", f"{place}=exit", *(scene.buy() for _ in range(3)))
+    for order in orders:
+        await scene.assert_paid(order)
+
+
+@pytest.mark.parametrize("visit", [1, 2])
+@pytest.mark.parametrize("place", APPENDS)
+async def test_an_order_is_confirmed_though_the_order_service_dies_at_append(
+    scene: Scene, place: str, visit: int
+) -> None:
+    [order] = await scene.survives("order", f"{place}=exit@{visit}", scene.buy())
+    await scene.assert_paid(order)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "order.append.before=exit@1",
+        "order.append.after=exit@1",
+        f"{BEFORE_CALL[Step.RELEASE_STOCK]}=exit",
+        f"{AFTER_CALL[Step.RELEASE_STOCK]}=exit",
+        "order.append.before=exit@2",
+        "order.append.after=exit@2",
+    ],
+)
+async def test_a_declined_order_is_rejected_though_the_order_service_dies_at(
+    scene: Scene, place: str
+) -> None:
+    [order] = await scene.survives("order", place, scene.buy(card="decline"))
+    await scene.assert_declined(order)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "storage.commit.before[CancelOrder]",
+        "storage.commit.after[CancelOrder]",
+        "server.reply.before[CancelOrder]",
+        BEFORE_CALL[Step.VOID_PAYMENT],
+        AFTER_CALL[Step.VOID_PAYMENT],
+        BEFORE_CALL[Step.RELEASE_STOCK],
+        AFTER_CALL[Step.RELEASE_STOCK],
+        *APPENDS,
+    ],
+)
+async def test_cancelled_orders_give_everything_back_though_the_order_service_dies_at(
+    scene: Scene, place: str
+) -> None:
+    bought = [await scene.buy() for _ in range(2)]
+    ended = await scene.survives(
+        "order", f"{place}=exit", *(scene.cancel(order["orderId"]) for order in bought)
+    )
+    for order in ended:
+        await scene.assert_given_back(order, ["AUTHORIZE", "CAPTURE", "REFUND"])
