@@ -115,7 +115,7 @@ class Connection:
         await self._on_disconnected()
         try:
             await self.client.close()
-        except BROKER_ERRORS as error:
+        except Exception as error:  # noqa: BLE001 (it is being thrown away in any case)
             _log.debug("nats connection ended badly", error=repr(error))
 
     async def ask(self, request: Coroutine[Any, Any, T]) -> T:

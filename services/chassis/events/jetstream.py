@@ -120,15 +120,14 @@ class JetStream:
             connection = Connection()
             try:
                 await connection.open(self._url, name=self._name)
-            except BROKER_ERRORS as error:
+                failures = 0
+                await self._stand(connection)
+                _log.warning("connection to nats lost")
+            except Exception as error:  # noqa: BLE001 (whatever the client raises, everything here waits for us)
                 failures += 1
                 if failures == 1:
                     _log.warning("no connection to nats, trying on", error=repr(error))
                 await asyncio.sleep(CONNECT_BACKOFF.delay_s(failures, self._random))
-                continue
-            failures = 0
-            await self._stand(connection)
-            _log.warning("connection to nats lost")
 
     async def _stand(self, connection: Connection) -> None:
         try:

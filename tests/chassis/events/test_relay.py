@@ -94,7 +94,7 @@ async def test_of_each_aggregate_one_event_at_most_is_under_way(
         return await publish_window(self, messages)
 
     monkeypatch.setattr(Connection, "publish_window", watched)
-    await say(speaker, *events(500, orders=130))
+    await say(speaker, *((f"event-{n}", f"order-{n // 4}") for n in range(500)))
     async with running(relay(speaker, jetstream).run()):
         await eventually(lambda: all_published(speaker))
 
