@@ -184,7 +184,10 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
 
 def _availability(want: Want, levels: list[StockLevel]) -> pb.CheckAvailabilityResponse:
     fitting = [level for level in levels if want.warehouse_id in ("", level.warehouse_id)]
-    reply = pb.CheckAvailabilityResponse(available_quantity=sum(level.available for level in fitting))
+    # Set even where it is nothing: fields without a value are not shown over REST.
+    reply = pb.CheckAvailabilityResponse(
+        available=False, available_quantity=sum(level.available for level in fitting)
+    )
     try:
         lines = allocate([want], fitting)
     except OutOfStock:

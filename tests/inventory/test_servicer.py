@@ -356,12 +356,16 @@ class TestStock:
         assert await shop.available(beans, 7) == pb.CheckAvailabilityResponse(
             available=True, available_quantity=7, warehouse_id=DEFAULT_WAREHOUSE_ID
         )
-        assert await shop.available(beans, 8) == pb.CheckAvailabilityResponse(available_quantity=7)
+        assert await shop.available(beans, 8) == pb.CheckAvailabilityResponse(
+            available=False, available_quantity=7
+        )
         assert (await shop.available(beans, 0)).available
 
     async def test_a_product_without_stock_is_not_available(self, shop: Shop) -> None:
         beans = await shop.product("B-1")
-        assert await shop.available(beans) == pb.CheckAvailabilityResponse()
+        assert await shop.available(beans) == pb.CheckAvailabilityResponse(
+            available=False, available_quantity=0
+        )
 
     async def test_what_is_held_cannot_be_counted_away(self, shop: Shop) -> None:
         beans = await shop.product("B-1", on_hand=5)

@@ -114,16 +114,27 @@ class StockLevel(_message.Message):
         *,
         product_id: _builtins.str = ...,
         warehouse_id: _builtins.str = ...,
-        on_hand: _builtins.int = ...,
-        reserved: _builtins.int = ...,
-        available: _builtins.int = ...,
+        on_hand: _builtins.int | None = ...,
+        reserved: _builtins.int | None = ...,
+        available: _builtins.int | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_available", b"_available", "_on_hand", b"_on_hand", "_reserved", b"_reserved", "available", b"available", "on_hand", b"on_hand", "reserved", b"reserved", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "on_hand", b"on_hand", "product_id", b"product_id", "reserved", b"reserved", "update_time", b"update_time", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available", b"_available", "_on_hand", b"_on_hand", "_reserved", b"_reserved", "available", b"available", "on_hand", b"on_hand", "product_id", b"product_id", "reserved", b"reserved", "update_time", b"update_time", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__available: _TypeAlias = _typing.Literal["available"]  # noqa: Y015
+    _WhichOneofArgType__available: _TypeAlias = _typing.Literal["_available", b"_available"]  # noqa: Y015
+    _WhichOneofReturnType__on_hand: _TypeAlias = _typing.Literal["on_hand"]  # noqa: Y015
+    _WhichOneofArgType__on_hand: _TypeAlias = _typing.Literal["_on_hand", b"_on_hand"]  # noqa: Y015
+    _WhichOneofReturnType__reserved: _TypeAlias = _typing.Literal["reserved"]  # noqa: Y015
+    _WhichOneofArgType__reserved: _TypeAlias = _typing.Literal["_reserved", b"_reserved"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__available) -> _WhichOneofReturnType__available | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__on_hand) -> _WhichOneofReturnType__on_hand | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reserved) -> _WhichOneofReturnType__reserved | None: ...
 
 Global___StockLevel: _TypeAlias = StockLevel  # noqa: Y015
 
@@ -536,15 +547,22 @@ class CheckAvailabilityResponse(_message.Message):
     def __init__(
         self,
         *,
-        available: _builtins.bool = ...,
-        available_quantity: _builtins.int = ...,
+        available: _builtins.bool | None = ...,
+        available_quantity: _builtins.int | None = ...,
         warehouse_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_available", b"_available", "_available_quantity", b"_available_quantity", "available", b"available", "available_quantity", b"available_quantity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "available_quantity", b"available_quantity", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available", b"_available", "_available_quantity", b"_available_quantity", "available", b"available", "available_quantity", b"available_quantity", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__available: _TypeAlias = _typing.Literal["available"]  # noqa: Y015
+    _WhichOneofArgType__available: _TypeAlias = _typing.Literal["_available", b"_available"]  # noqa: Y015
+    _WhichOneofReturnType__available_quantity: _TypeAlias = _typing.Literal["available_quantity"]  # noqa: Y015
+    _WhichOneofArgType__available_quantity: _TypeAlias = _typing.Literal["_available_quantity", b"_available_quantity"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__available) -> _WhichOneofReturnType__available | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__available_quantity) -> _WhichOneofReturnType__available_quantity | None: ...
 
 Global___CheckAvailabilityResponse: _TypeAlias = CheckAvailabilityResponse  # noqa: Y015
 
