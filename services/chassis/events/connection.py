@@ -88,8 +88,10 @@ class Connection:
                 # One wildcard inbox for all acknowledgements: a subscription each would cost ten times more.
                 self._inbox = self.client.new_inbox()
                 await self.client.subscribe(f"{self._inbox}.*", cb=self._on_ack)
+            _heed_cancellation()
         except BaseException:
             await self.close()
+            _heed_cancellation()
             raise
 
     async def broken(self) -> None:
@@ -97,7 +99,8 @@ class Connection:
         # nats-py skips its callbacks when the last flush of a dying connection fails; hence the look.
         while not self.client.is_closed:
             try:
-                await asyncio.wait_for(self._broken.wait(), LOOK_EVERY_S)
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._broken.wait()
             except TimeoutError:
                 continue
             return
@@ -137,6 +140,7 @@ class Connection:
         finally:
             if asking.cancel in self._on_broken:
                 self._on_broken.remove(asking.cancel)
+            _heed_cancellation()
 
     async def publish_window(
         self, messages: Sequence[Outgoing], *, timeout_s: float = API_TIMEOUT_S
@@ -197,6 +201,17 @@ class Connection:
             if not ack.done():
                 ack.set_exception(ConnectionError("the connection broke before the acknowledgement came"))
         self._waiting.clear()
+
+
+def _heed_cancellation() -> None:
+    """Raises the cancellation that nats-py has swallowed, for whoever cancelled waits for it.
+
+    It waits by `asyncio.wait_for`, which in Python 3.11 gives the answer and forgets a cancellation that came in
+    the same turn of the loop (python/cpython#86296).
+    """
+    here = asyncio.current_task()
+    if here is not None and here.cancelling():
+        raise asyncio.CancelledError
 
 
 def _ack(data: bytes, headers: Mapping[str, str] | None) -> Ack:

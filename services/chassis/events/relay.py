@@ -100,7 +100,8 @@ class Relay:
 
     async def _woken(self) -> None:
         try:
-            await asyncio.wait_for(self._wake.wait(), LOOK_EVERY_S)
+            async with asyncio.timeout(LOOK_EVERY_S):
+                await self._wake.wait()
         except TimeoutError:
             return
 
