@@ -61,10 +61,10 @@ class ScriptedChannel:
         self.tried: list[str] = []
         self.open = asyncio.Event()
         self.open.set()
-        self.reached = asyncio.Event()
+        self.begun: asyncio.Queue[str] = asyncio.Queue()
 
     async def send(self, notification: Notification) -> None:
-        self.reached.set()
+        self.begun.put_nowait(notification.id)
         await self.open.wait()
         self.tried.append(notification.id)
         user_id = notification.message.user_id
@@ -72,6 +72,11 @@ class ScriptedChannel:
             self.failures[user_id] -= 1
             raise ConnectionRefusedError
         self.taken.append(notification)
+
+    async def next_begun(self) -> str:
+        """The message whose send has begun, sends in the order they begin."""
+        async with asyncio.timeout(WAIT_MAX_S):
+            return await self.begun.get()
 
 
 @pytest.fixture
