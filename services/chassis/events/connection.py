@@ -206,8 +206,8 @@ class Connection:
 def _heed_cancellation() -> None:
     """Raises the cancellation that nats-py has swallowed, for whoever cancelled waits for it.
 
-    It waits by `asyncio.wait_for`, which in Python 3.11 gives the answer and forgets a cancellation that came in
-    the same turn of the loop (python/cpython#86296).
+    It waits by `asyncio.wait_for`, which in Python 3.11 gives the answer and forgets a cancellation that came
+    in the same turn of the loop (python/cpython#86296).
     """
     here = asyncio.current_task()
     if here is not None and here.cancelling():
