@@ -1,0 +1,193 @@
+"""What must hold of the money, as questions to a live database.
+
+`verify` also holds these books against those of the orders and of the provider.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import groupby
+from operator import itemgetter
+from typing import Final
+
+import sqlalchemy as sa
+
+from services.chassis.audit import Check, Finding, judged
+from services.kernel.clock import from_micros
+from services.kernel.money import Money
+from services.payment import sandbox_books
+from services.payment.domain import Kind, Operation, Outcome, Payment, State
+from services.payment.ledger import Account
+from services.payment.store import operation_from_row
+from services.payment.tables import ledger_lines, operations, payment_methods, payments, unfinished
+
+SETTLES_WITHIN: Final = timedelta(minutes=10)
+"""Once the provider answers, nothing stays open for longer: a capped backoff, and room."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderMoney:
+    """What was taken for one order, for checks across services."""
+
+    state: State
+    captured_minor: int
+    refunded_minor: int
+    currency: str
+
+
+def money_by_order(connection: sa.Connection) -> dict[str, OrderMoney]:
+    """Every order's money, tombstones included."""
+    columns = (payments.c.captured_minor, payments.c.refunded_minor, payments.c.currency)
+    rows = connection.execute(sa.select(payments.c.order_id, payments.c.state, *columns))
+    return {
+        row.order_id: OrderMoney(State(row.state), row.captured_minor, row.refunded_minor, row.currency)
+        for row in rows
+    }
+
+
+def books_agree(connection: sa.Connection, provider: sa.Connection) -> Finding:
+    """Holds the provider's books against ours, payment by payment. What is under way is counted apart."""
+    theirs = _provider_positions(provider)
+    violations, under_way, count = [], 0, 0
+    for row in connection.execute(sa.select(payments).where(payments.c.payment_id.is_not(None))):
+        there = theirs.pop(row.payment_id, (0, 0, 0))
+        if row.state == State.UNKNOWN:
+            under_way += 1
+            continue
+        count += 1
+        here = (int(row.state == State.AUTHORIZED), row.captured_minor, row.refunded_minor)
+        if here != there:
+            violations.append(f"payment {row.payment_id}: held, captured, refunded {here}, provider {there}")
+    violations += [f"payment {payment_id}: only in the provider's books" for payment_id in theirs]
+    return judged("payments.provider", violations, payments=count, under_way=under_way)
+
+
+def _provider_positions(provider: sa.Connection) -> dict[str, tuple[int, int, int]]:
+    found: dict[str, tuple[int, int, int]] = {}
+    for row in provider.execute(sa.select(sandbox_books.authorizations)):
+        held, captured, refunded = found.get(row.payment_id, (0, 0, 0))
+        found[row.payment_id] = (
+            held + row.held,
+            captured + row.captured_minor,
+            refunded + row.refunded_minor,
+        )
+    return found
+
+
+def _find_balanced(connection: sa.Connection) -> Finding:
+    amount, lines = sa.func.sum(ledger_lines.c.amount_minor), sa.func.count()
+    currencies = sa.func.count(sa.distinct(ledger_lines.c.currency))
+    rows = connection.execute(
+        sa.select(ledger_lines.c.entry_id, amount, lines, currencies).group_by(ledger_lines.c.entry_id)
+    ).all()
+    violations = [
+        f"entry {entry_id}: {lines} lines in {currencies} currencies, sum {amount}"
+        for entry_id, amount, lines, currencies in rows
+        if (amount, lines, currencies) != (0, 2, 1)
+    ]
+    return judged("ledger.balanced", violations, entries=len(rows))
+
+
+def _find_posted(connection: sa.Connection) -> Finding:
+    """One entry for each operation that moved money, of its kind and amount, and no other."""
+    posted = {
+        row.entry_id: (row.order_id, row.kind, abs(row.amount_minor), row.currency)
+        for row in connection.execute(
+            sa.select(ledger_lines).where(ledger_lines.c.account == str(Account.PROVIDER_CLEARING))
+        )
+    }
+    moved: dict[str, tuple[object, ...]] = {}
+    moving = operations.c.kind.in_([str(Kind.CAPTURE), str(Kind.REFUND)])
+    done = operations.c.outcome == str(Outcome.SUCCEEDED)
+    for row in connection.execute(sa.select(operations).where(moving, done)).mappings():
+        operation = operation_from_row(row)
+        moved[operation.operation_id] = (
+            row["order_id"],
+            row["kind"],
+            row["amount_minor"],
+            row["currency"],
+        )
+    violations = [
+        f"entry {entry_id}: posted {posted.get(entry_id)}, moved {moved.get(entry_id)}"
+        for entry_id in sorted(posted.keys() | moved.keys())
+        if posted.get(entry_id) != moved.get(entry_id)
+    ]
+    return judged("ledger.posted", violations, entries=len(posted), movements=len(moved))
+
+
+def _find_replay(connection: sa.Connection) -> Finding:
+    by_order = dict(_operations(connection))
+    violations, count = [], 0
+    for row in connection.execute(sa.select(payments)):
+        count += 1
+        payment = Payment(
+            order_id=row.order_id,
+            payment_id=row.payment_id or "",
+            user_id=row.user_id,
+            payment_method_id=row.payment_method_id,
+            amount=Money(row.amount_minor, row.currency),
+            created_at=from_micros(row.create_time),
+            updated_at=from_micros(row.update_time),
+            closed=bool(row.closed),
+            operations=by_order.get(row.order_id, ()),
+        )
+        follows = (payment.state, payment.captured.amount_minor, payment.refunded.amount_minor)
+        if follows != (row.state, row.captured_minor, row.refunded_minor):
+            violations.append(f"order {row.order_id}: {row.state} does not follow from its operations")
+    return judged("payments.replay", violations, payments=count)
+
+
+def _operations(connection: sa.Connection) -> Iterator[tuple[str, tuple[Operation, ...]]]:
+    rows = connection.execute(sa.select(operations).order_by(operations.c.order_id, operations.c.number))
+    for order_id, group in groupby(rows.mappings(), itemgetter("order_id")):
+        yield order_id, tuple(map(operation_from_row, group))
+
+
+def _find_settled(connection: sa.Connection) -> Finding:
+    before = time.time_ns() // 1000 - SETTLES_WITHIN // timedelta(microseconds=1)
+    rows = connection.execute(
+        sa.select(payments.c.order_id, payments.c.update_time, payments.c.state, unfinished.c.failures)
+        .select_from(payments.outerjoin(unfinished, unfinished.c.order_id == payments.c.order_id))
+        .where(sa.or_(unfinished.c.order_id.is_not(None), payments.c.state == str(State.UNKNOWN)))
+    ).all()
+    violations = [
+        f"order {row.order_id}: {row.state} since {from_micros(row.update_time):%Y-%m-%d %H:%M:%S}"
+        + ("" if row.failures is not None else ", and nobody is to finish it")
+        for row in rows
+        if row.failures is None or row.update_time < before
+    ]
+    return judged("payments.settled", violations, under_way=len(rows))
+
+
+def _find_once(connection: sa.Connection) -> Finding:
+    rows = connection.execute(
+        sa.select(operations.c.order_id, sa.func.count().label("captures"))
+        .where(operations.c.kind == str(Kind.CAPTURE), operations.c.outcome == str(Outcome.SUCCEEDED))
+        .group_by(operations.c.order_id)
+    ).all()
+    violations = [f"order {row.order_id}: charged {row.captures} times" for row in rows if row.captures > 1]
+    return judged("payments.once", violations, charged=len(rows))
+
+
+def _find_one_default(connection: sa.Connection) -> Finding:
+    rows = connection.execute(
+        sa.select(
+            payment_methods.c.user_id,
+            sa.func.sum(sa.case((payment_methods.c.is_default, 1), else_=0)).label("defaults"),
+        )
+        .where(payment_methods.c.remove_time.is_(None))
+        .group_by(payment_methods.c.user_id)
+    ).all()
+    violations = [f"user {row.user_id}: {row.defaults} defaults" for row in rows if row.defaults != 1]
+    return judged("methods.default", violations, users=len(rows))
+
+
+CHECKS: Final = (
+    Check("ledger.balanced", "Every ledger entry is two lines that sum to zero.", _find_balanced),
+    Check("ledger.posted", "Every movement of money has one ledger entry, and no other has.", _find_posted),
+    Check("payments.replay", "State and sums of a payment follow from its operations.", _find_replay),
+    Check("payments.settled", "What the provider has not answered is being asked.", _find_settled),
+    Check("payments.once", "No order is charged twice.", _find_once),
+    Check("methods.default", "Who has ways to pay has one default.", _find_one_default),
+)

@@ -1,0 +1,21 @@
+"""What the payment service can be told, beyond what every service can."""
+
+from pydantic import Field
+
+from services.chassis.config import ServiceSettings
+
+
+class PaymentSettings(ServiceSettings):
+    """Settings of the payment service: `BODEGA_PAYMENT__…`."""
+
+    provider_database_url: str = ""
+    """The sandbox provider's own books, e.g. `sqlite:///sandbox_provider.db`."""
+
+    driver: str = Field(default="payment-0", min_length=1, max_length=64)
+    """Names this replica, the same after a restart: what it held when it died, it takes up again at once."""
+
+    provider_answers_within_s: float = Field(default=3.0, gt=0, le=30)
+    """How long one question to the provider may take; below the deadlines of those who wait for us."""
+
+    sandbox_slow_s: float = Field(default=1.0, ge=0, le=60)
+    """How long the sandbox takes to answer for `tok_slow`."""

@@ -1,0 +1,97 @@
+"""Contract ⇄ domain, pure. Ids are lower-cased at the door: a UUID names the same thing in either case."""
+
+from datetime import datetime
+from typing import Final
+
+from bodega.payment.v1 import payment_pb2 as pb
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.money_pb2 import Money as MoneyMessage
+
+from services.kernel.money import Money
+from services.payment.domain import Kind, Operation, Outcome, Payment, State
+from services.payment.methods import PaymentMethod
+
+_STATES: Final = {
+    State.UNKNOWN: pb.Payment.STATE_UNKNOWN,
+    State.AUTHORIZED: pb.Payment.STATE_AUTHORIZED,
+    State.CAPTURED: pb.Payment.STATE_CAPTURED,
+    State.REFUNDED: pb.Payment.STATE_REFUNDED,
+    State.DECLINED: pb.Payment.STATE_DECLINED,
+    State.VOIDED: pb.Payment.STATE_VOIDED,
+}
+_KINDS: Final = {
+    Kind.AUTHORIZE: pb.Transaction.KIND_AUTHORIZE,
+    Kind.CAPTURE: pb.Transaction.KIND_CAPTURE,
+    Kind.VOID: pb.Transaction.KIND_VOID,
+    Kind.REFUND: pb.Transaction.KIND_REFUND,
+}
+_OUTCOMES: Final = {
+    Outcome.UNKNOWN: pb.Transaction.OUTCOME_UNKNOWN,
+    Outcome.SUCCEEDED: pb.Transaction.OUTCOME_SUCCEEDED,
+    Outcome.DECLINED: pb.Transaction.OUTCOME_DECLINED,
+}
+
+
+def key(id_: str) -> str:
+    return id_.lower()
+
+
+def money_from_proto(amount: MoneyMessage) -> Money:
+    """Raises InvalidCurrency, AmountTooPrecise or AmountOutOfRange."""
+    return Money.of(amount.units, amount.nanos, amount.currency_code)
+
+
+def money_to_proto(amount: Money) -> MoneyMessage:
+    units, nanos = amount.units_and_nanos
+    return MoneyMessage(currency_code=amount.currency, units=units, nanos=nanos)
+
+
+def timestamp(at: datetime) -> Timestamp:
+    made = Timestamp()
+    made.FromDatetime(at)
+    return made
+
+
+def payment_to_proto(payment: Payment) -> pb.Payment:
+    """A tombstone has no amounts: nobody ever said how much it would have been."""
+    made = pb.Payment(
+        payment_id=payment.payment_id,
+        order_id=payment.order_id,
+        user_id=payment.user_id,
+        payment_method_id=payment.payment_method_id,
+        state=_STATES[payment.state],
+        decline_code=payment.decline_code,
+        create_time=timestamp(payment.created_at),
+        update_time=timestamp(payment.updated_at),
+    )
+    if payment.payment_id:
+        made.amount.CopyFrom(money_to_proto(payment.amount))
+        made.captured_amount.CopyFrom(money_to_proto(payment.captured))
+        made.refunded_amount.CopyFrom(money_to_proto(payment.refunded))
+    return made
+
+
+def transaction_to_proto(payment_id: str, operation: Operation) -> pb.Transaction:
+    return pb.Transaction(
+        transaction_id=operation.operation_id,
+        payment_id=payment_id,
+        kind=_KINDS[operation.kind],
+        outcome=_OUTCOMES[operation.outcome],
+        amount=money_to_proto(operation.amount),
+        provider_reference=operation.reference,
+        decline_code=operation.decline_code,
+        create_time=timestamp(operation.begun_at),
+        settle_time=timestamp(operation.settled_at) if operation.settled_at else None,
+    )
+
+
+def method_to_proto(method: PaymentMethod) -> pb.PaymentMethod:
+    return pb.PaymentMethod(
+        payment_method_id=method.id,
+        user_id=method.user_id,
+        provider=method.provider,
+        brand=method.card.brand,
+        last_four=method.card.last_four,
+        is_default=method.is_default,
+        create_time=timestamp(method.created_at),
+    )

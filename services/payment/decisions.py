@@ -1,0 +1,84 @@
+"""What to answer once nothing more can be asked: pure.
+
+Each returns the refusal, None where the payment itself is the answer. Refusals that are returned are final;
+"not now" is raised.
+"""
+
+from dataclasses import dataclass
+
+from services.kernel.errors import DomainError
+from services.kernel.money import Money
+from services.payment.domain import (
+    CaptureRefused,
+    Payment,
+    PaymentClosed,
+    PaymentInProgress,
+    PaymentMismatch,
+    PaymentNotCapturable,
+    PaymentNotRefundable,
+    ProviderUnavailable,
+    State,
+)
+
+_GIVEN_UP = (State.VOIDED, State.REFUNDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """What AuthorizePayment asks for."""
+
+    order_id: str
+    user_id: str
+    payment_method_id: str
+    amount: Money
+
+
+def authorized(payment: Payment, wanted: Authorization) -> DomainError | None:
+    """Raises PaymentInProgress."""
+    if payment.closed or payment.state in _GIVEN_UP:
+        return PaymentClosed(order_id=payment.order_id)
+    if (payment.user_id, payment.payment_method_id, payment.amount) != (
+        wanted.user_id,
+        wanted.payment_method_id,
+        wanted.amount,
+    ):
+        return PaymentMismatch(order_id=payment.order_id)
+    _settled(payment)
+    return None
+
+
+def captured(payment: Payment) -> DomainError | None:
+    """Raises PaymentInProgress."""
+    if payment.closed or payment.state in _GIVEN_UP:
+        return PaymentClosed(order_id=payment.order_id)
+    _settled(payment)
+    if payment.state is State.CAPTURED:
+        return None
+    if code := payment.capture_code:
+        return CaptureRefused(order_id=payment.order_id, decline_code=code)
+    if payment.can_capture:  # authorized since we looked
+        raise PaymentInProgress(order_id=payment.order_id)
+    return PaymentNotCapturable(order_id=payment.order_id, state=payment.state)
+
+
+def voided(payment: Payment) -> DomainError | None:
+    """Raises PaymentInProgress, and ProviderUnavailable where it will have to be asked again."""
+    _settled(payment)
+    if not payment.at_rest:
+        raise ProviderUnavailable
+    return None
+
+
+def refunded(payment: Payment, refund_id: str) -> DomainError | None:
+    """Raises PaymentInProgress, and ProviderUnavailable where it will have to be asked again."""
+    if payment.has_refund(refund_id):
+        return None
+    _settled(payment)
+    if payment.can_refund(refund_id):
+        raise ProviderUnavailable
+    return PaymentNotRefundable(order_id=payment.order_id, state=payment.state, refund_id=refund_id)
+
+
+def _settled(payment: Payment) -> None:
+    if payment.pending is not None:
+        raise PaymentInProgress(order_id=payment.order_id)

@@ -1,0 +1,58 @@
+"""Lists of payment methods and of transactions, beside the event loop."""
+
+import sqlalchemy as sa
+from bodega.payment.v1 import payment_pb2 as pb
+
+from services.chassis.paging import Cursor, Pages
+from services.chassis.storage.database import Store
+from services.payment import convert
+from services.payment.method_store import from_row
+from services.payment.store import Transaction, operation_from_row
+from services.payment.tables import REMAINING, operations, payment_methods
+
+
+class Queries:
+    """Answers the RPCs that list."""
+
+    def __init__(self, store: Store[Transaction], pages: Pages) -> None:
+        self._store = store
+        self._pages = pages
+
+    async def methods(self, request: pb.ListPaymentMethodsRequest) -> pb.ListPaymentMethodsResponse:
+        """Newest first. Raises InvalidPageToken."""
+        table = payment_methods
+        query = sa.select(table).where(table.c.user_id == convert.key(request.user_id), REMAINING)
+        cursor = self._pages.begin(request)
+        if cursor is not None:
+            position = sa.tuple_(table.c.create_time, table.c.payment_method_id)
+            query = query.where(position < sa.tuple_(*cursor))
+        newest_first = (table.c.create_time.desc(), table.c.payment_method_id.desc())
+        query = query.order_by(*newest_first).limit(self._pages.size(request) + 1)
+        page, next_page_token = self._pages.cut(request, await self._store.fetch(query), _method_key)
+        return pb.ListPaymentMethodsResponse(
+            payment_methods=(convert.method_to_proto(from_row(row)) for row in page),
+            next_page_token=next_page_token,
+        )
+
+    async def transactions(self, request: pb.ListTransactionsRequest) -> pb.ListTransactionsResponse:
+        """Oldest first. Raises PaymentNotFound and InvalidPageToken."""
+        payment_id = convert.key(request.payment_id)
+        cursor = self._pages.begin(request)
+        payment = await self._store.read(lambda tx: tx.payments.get(payment_id))
+        query = sa.select(operations).where(operations.c.order_id == payment.order_id)
+        if cursor is not None:
+            query = query.where(operations.c.number > cursor[0])
+        query = query.order_by(operations.c.number).limit(self._pages.size(request) + 1)
+        page, next_page_token = self._pages.cut(request, await self._store.fetch(query), _operation_key)
+        return pb.ListTransactionsResponse(
+            transactions=(convert.transaction_to_proto(payment_id, operation_from_row(row)) for row in page),
+            next_page_token=next_page_token,
+        )
+
+
+def _method_key(row: sa.RowMapping) -> Cursor:
+    return [row["create_time"], row["payment_method_id"]]
+
+
+def _operation_key(row: sa.RowMapping) -> Cursor:
+    return [row["number"]]
