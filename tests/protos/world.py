@@ -1,6 +1,7 @@
 """Compiled protos with their comments, for rules to walk over."""
 
 import subprocess
+import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +66,9 @@ class World:
 def built_by_buf(folder: Path) -> World:
     """All protos of the house. Comments are in descriptors only when they are built with source info."""
     out = folder / "api.binpb"
+    buf = Path(sysconfig.get_path("scripts")) / "buf"  # of this Python's environment, whatever PATH says
     subprocess.run(
-        ["buf", "build", "--as-file-descriptor-set", "-o", str(out)],
+        [str(buf), "build", "--as-file-descriptor-set", "-o", str(out)],
         cwd=ROOT,
         check=True,
         timeout=BUILD_TIMEOUT_S,
