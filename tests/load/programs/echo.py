@@ -1,0 +1,45 @@
+"""A server that answers every order request with the same order: bare grpc.aio, or behind the onion.
+
+python -m tests.load.programs.echo bare|onion
+"""
+
+import sys
+from typing import Any
+
+import grpc
+from bodega.order.v1 import order_pb2, order_pb2_grpc
+
+from services.chassis import app, telemetry
+from services.chassis.config import ServiceSettings
+from tests.load import messages
+from tests.load.programs import commands
+
+
+class Echo(order_pb2_grpc.OrderServiceServicer):
+    def __init__(self) -> None:
+        self._reply = messages.reply()
+
+    async def CreateOrder(self, request: order_pb2.CreateOrderRequest, context: Any) -> order_pb2.Order:
+        return self._reply
+
+
+async def bare() -> None:
+    server = grpc.aio.server(options=app.OPTIONS)
+    order_pb2_grpc.add_OrderServiceServicer_to_server(Echo(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    await commands.obey(port=port)
+    await server.stop(None)
+
+
+async def onion() -> None:
+    """As a service runs: telemetry, a log line a call, metrics, deadline, validation, health, reflection."""
+    telemetry.configure_logging("echo", "info")
+    served = app.App(ServiceSettings(service="echo"))
+    served.serve(order_pb2_grpc.add_OrderServiceServicer_to_server, Echo(), order_pb2.DESCRIPTOR)
+    async with served.running():
+        await commands.obey(port=int(served.grpc_address.rpartition(":")[2]))
+
+
+if __name__ == "__main__":
+    commands.run({"bare": bare, "onion": onion}[sys.argv[1]]())

@@ -1,0 +1,66 @@
+"""What the onions cost: a server's and a client's, against bare grpc.aio with the same message."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+from tests.load import children, load, procfs
+from tests.load.children import Child
+from tests.load.figures import OURS, YARDSTICK, Figure, Pace, Run, Target, alternate, compared, cpu_us, in_us
+from tests.load.load import IN_FLIGHT, Load
+
+REQUESTS: Final = 8_000
+ECHO: Final = "tests.load.programs.echo"
+CALLS: Final = "tests.load.programs.calls"
+SIDES: Final = {OURS: "onion", YARDSTICK: "bare"}
+
+
+async def server(folder: Path, pace: Pace) -> AsyncIterator[Figure]:
+    """Full server onion ÷ bare echo."""
+    requests = pace.count(REQUESTS)
+    async with AsyncExitStack() as stack:
+        servers: dict[str, tuple[Child, Load]] = {}
+        for side, kind in SIDES.items():
+            echo = await stack.enter_async_context(children.running(folder, ECHO, kind, name=f"echo-{kind}"))
+            sender = await stack.enter_async_context(load.grpc_load(folder, echo.ready["port"]))
+            servers[side] = echo, sender
+
+        async def measure(side: str) -> Run:
+            echo, sender = servers[side]
+            before = procfs.cpu_s(echo.pid)
+            elapsed_s = await sender.send(requests)
+            return Run(requests, elapsed_s, procfs.cpu_s(echo.pid) - before)
+
+        for side in SIDES:
+            await measure(side)
+        rounds = await alternate(pace.rounds, {side: lambda side=side: measure(side) for side in SIDES})
+    conditions = f"{IN_FLIGHT} in flight, {load.tool()}"
+    yield compared("server onion ÷ bare echo, CPU", Target(1.30), rounds, cpu_us, in_us, conditions)
+
+
+async def client(folder: Path, pace: Pace) -> AsyncIterator[Figure]:
+    """Client onion ÷ bare call."""
+    requests = pace.count(REQUESTS)
+    async with AsyncExitStack() as stack:
+        echo = await stack.enter_async_context(children.running(folder, ECHO, "bare", name="echo-for-clients"))
+        target = f"127.0.0.1:{echo.ready['port']}"
+        callers = {
+            side: await stack.enter_async_context(
+                children.running(folder, CALLS, target, kind, name=f"client-{kind}")
+            )
+            for side, kind in SIDES.items()
+        }
+
+        async def measure(side: str) -> Run:
+            caller = callers[side]
+            before = procfs.cpu_s(caller.pid)
+            answer = await caller.ask(requests=requests, in_flight=IN_FLIGHT)
+            return Run(requests, answer["elapsed_s"], procfs.cpu_s(caller.pid) - before)
+
+        for side in SIDES:
+            await measure(side)
+        rounds = await alternate(pace.rounds, {side: lambda side=side: measure(side) for side in SIDES})
+    yield compared(
+        "client onion ÷ bare call, CPU", Target(1.30), rounds, cpu_us, in_us, f"{IN_FLIGHT} in flight"
+    )
