@@ -1,5 +1,7 @@
 """`bodega demo`: shops in a running shop and checks that it does as it promises."""
 
+from typing import NoReturn
+
 import typer
 
 from services.cli import endpoints
@@ -20,5 +22,11 @@ def demo(data: DataOption = DEFAULT) -> None:
         with Shopper(shop.gateway) as shopper:
             Visit(shop, shopper, Console(highlight=False)).run()
     except Surprise as surprise:
-        typer.echo(f"bodega: {' '.join(str(surprise).split())}", err=True)
-        raise typer.Exit(1) from None
+        _complain(str(surprise))
+    except KeyError as missing:
+        _complain(f"an answer lacks {missing}")
+
+
+def _complain(what: str) -> NoReturn:
+    typer.echo(f"bodega: {' '.join(what.split())}", err=True)
+    raise typer.Exit(1)

@@ -1,35 +1,80 @@
-"""What is claimed of many customers at once, with everything running."""
+"""Many at once: nothing is sold twice, nobody is charged twice."""
 
 import asyncio
-import uuid
 from collections import Counter
 
-import pytest
+import httpx
 
-from tests.faults.scene import Scene
+from services.cli import shopper as shopping
+from services.cli.endpoints import Endpoints
+from services.cli.shopper import Shopper, new_id
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-async def test_of_fifty_orders_for_ten_pieces_ten_are_confirmed(scene: Scene) -> None:
-    product_id = await scene.product(stock=10)
-    orders = await asyncio.gather(*(scene.buy(product_id=product_id) for _ in range(50)))
-    ends = Counter((order["state"], order.get("rejectionReason", "")) for order in orders)
-    assert ends == {("STATE_CONFIRMED", ""): 10, ("STATE_REJECTED", "OUT_OF_STOCK"): 40}
-    for order in orders:
-        if order["state"] == "STATE_CONFIRMED":
-            await scene.assert_paid(order)
-        else:
-            assert await scene.done_at_provider(order) == []
-    left = await scene.ask("GET", f"/products/{product_id}/availability")
-    assert left.get("availableQuantity", "0") == "0"
+ANSWER_MAX_S = 30.0
 
 
-async def test_twenty_requests_with_one_key_are_one_order(scene: Scene) -> None:
-    before = await scene.orders()
-    key = str(uuid.uuid4())
-    body = scene.order_body(wait=True)
-    replies = await asyncio.gather(*(scene.ask("POST", "/orders", body, key=key) for _ in range(20)))
-    assert all(reply == replies[0] for reply in replies)
-    assert await scene.orders() - before == {replies[0]["orderId"]}
-    await scene.assert_paid(replies[0])
+async def post_all(shop: Endpoints, bodies: list[shopping.Json], keys: list[str]) -> list[httpx.Response]:
+    """Sends all orders at the same time, a connection each."""
+    limits = httpx.Limits(max_connections=len(bodies))
+    async with httpx.AsyncClient(base_url=shop.gateway, timeout=ANSWER_MAX_S, limits=limits) as client:
+        return await asyncio.gather(
+            *(
+                client.post("/api/v1/orders", json=body, headers={"Idempotency-Key": key})
+                for body, key in zip(bodies, keys, strict=True)
+            )
+        )
+
+
+async def test_fifty_orders_for_ten_pieces_confirm_exactly_ten(shop: Endpoints, shopper: Shopper) -> None:
+    buyer = shopper.buyer()["userId"]
+    card = shopper.payment_method(buyer)["paymentMethodId"]
+    product = shopper.product("Rare grinder", cents=24900, on_hand=10)["productId"]
+
+    bodies = [shopping.order(buyer, card, {product: 1}, wait=False)] * 50
+    replies = await post_all(shop, bodies, [new_id() for _ in bodies])
+    assert {reply.status_code for reply in replies} == {201}
+    order_ids = {reply.json()["orderId"] for reply in replies}
+    assert len(order_ids) == 50
+
+    orders = [shopper.settled(order_id) for order_id in order_ids]
+    ends = Counter((order["state"], order.get("rejectionReason")) for order in orders)
+    assert ends == {("STATE_CONFIRMED", None): 10, ("STATE_REJECTED", "OUT_OF_STOCK"): 40}
+    assert shopper.available(product) == 0
+
+    confirmed = [order for order in orders if order["state"] == "STATE_CONFIRMED"]
+    payments = [shopper.payment(order["paymentId"]) for order in confirmed]
+    assert {payment["state"] for payment in payments} == {"STATE_CAPTURED"}
+    assert {payment["capturedAmount"]["units"] for payment in payments} == {"249"}
+    assert {order.get("paymentId") for order in orders if order not in confirmed} == {None}
+
+
+async def test_twenty_creations_with_one_key_are_one_order_and_one_charge(
+    shop: Endpoints, shopper: Shopper
+) -> None:
+    buyer = shopper.buyer()["userId"]
+    card = shopper.payment_method(buyer)["paymentMethodId"]
+    product = shopper.product("Mug", cents=900, on_hand=20)["productId"]
+
+    bodies = [shopping.order(buyer, card, {product: 1})] * 20
+    replies = await post_all(shop, bodies, [new_id()] * 20)
+    assert {reply.status_code for reply in replies} == {201}
+    (body,) = {reply.text for reply in replies}
+    assert '"STATE_CONFIRMED"' in body
+
+    (order,) = shopper.ask("GET", f"/api/v1/users/{buyer}/orders")["orders"]
+    assert shopper.available(product) == 19
+    path = f"/api/v1/payments/{order['paymentId']}/transactions"
+    kinds = [found["kind"] for found in shopper.ask("GET", path)["transactions"]]
+    assert sorted(kinds) == ["KIND_AUTHORIZE", "KIND_CAPTURE"]
+
+
+async def test_a_key_used_for_another_order_is_refused(shopper: Shopper) -> None:
+    buyer = shopper.buyer()["userId"]
+    card = shopper.payment_method(buyer)["paymentMethodId"]
+    product = shopper.product("Mug", cents=900, on_hand=20)["productId"]
+    key = new_id()
+    shopper.order(buyer, card, {product: 1}, key=key)
+    other = shopping.order(buyer, card, {product: 2})
+    refused = shopper.http.post("/api/v1/orders", json=other, headers={"Idempotency-Key": key})
+    assert refused.status_code == 400
+    assert "REQUEST_ID_REUSED" in refused.text
+    assert shopper.available(product) == 19

@@ -1,5 +1,6 @@
 """Money: what orders are worth, what our ledger says was taken, and what the provider says."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
@@ -7,10 +8,11 @@ import sqlalchemy as sa
 from services.cli.audit.books import Books, CrossCheck, Differences
 from services.kernel.money import Money
 from services.order import audit as orders
-from services.order.domain import State
-from services.payment.domain import Kind, Outcome
+from services.order.domain import State as OrderState
+from services.payment.domain import State
 from services.payment.ledger import Account
-from services.payment.tables import ledger_lines, operations
+from services.payment.sandbox_books import authorizations
+from services.payment.tables import ledger_lines, payments
 
 
 def _taken(books: Books) -> Differences:
@@ -24,7 +26,7 @@ def _taken(books: Books) -> Differences:
         if not order.is_settled:
             found.count("under_way")
             continue
-        stands = order.state is State.CONFIRMED
+        stands = order.state is OrderState.CONFIRMED
         found.count("orders_standing" if stands else "orders_ended")
         found.count(f"taken_{net.currency}", net.amount_minor)
         if stands:
@@ -46,16 +48,48 @@ def _ledger(connection: sa.Connection) -> dict[str, Money]:
     return {order_id: Money(int(net), currency) for order_id, currency, net in rows}
 
 
-def _charges(books: Books) -> Differences:
-    rows = books.payment.execute(
-        sa.select(operations.c.order_id, sa.func.count().label("captures"))
-        .where(operations.c.kind == str(Kind.CAPTURE), operations.c.outcome == str(Outcome.SUCCEEDED))
-        .group_by(operations.c.order_id)
-    ).all()
-    found = Differences({"orders_charged": len(rows)})
-    for row in rows:
-        if row.captures > 1:
-            found.add(row.order_id, f"order {row.order_id}: charged {row.captures} times")
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """What became of the money of one payment, according to somebody's books."""
+
+    captured: int = 0
+    refunded: int = 0
+    holds: int = 0
+    """How many authorizations are still held."""
+
+    def __str__(self) -> str:
+        return f"captured {self.captured}, refunded {self.refunded}, {self.holds} held"
+
+    def __add__(self, other: "_Position") -> "_Position":
+        return _Position(
+            self.captured + other.captured, self.refunded + other.refunded, self.holds + other.holds
+        )
+
+
+def _provider(books: Books) -> Differences:
+    # The provider's first: it moves money, and then we write that down.
+    theirs: dict[str, _Position] = {}
+    assert books.provider is not None
+    for row in books.provider.execute(sa.select(authorizations)):
+        position = _Position(row.captured_minor, row.refunded_minor, int(row.held))
+        theirs[row.payment_id] = theirs.get(row.payment_id, _Position()) + position
+    found = Differences()
+    for row in books.payment.execute(sa.select(payments).where(payments.c.payment_id.is_not(None))):
+        there = theirs.pop(row.payment_id, _Position())
+        if row.state == State.UNKNOWN:
+            found.count("under_way")
+            continue
+        here = _Position(row.captured_minor, row.refunded_minor, int(row.state == State.AUTHORIZED))
+        found.count("payments")
+        found.count(f"captured_{row.currency}", there.captured)
+        found.count(f"refunded_{row.currency}", there.refunded)
+        if here != there:
+            found.add(
+                row.payment_id,
+                f"payment {row.payment_id} ({row.state}): {here} here, {there} at the provider",
+            )
+    for payment_id, there in theirs.items():
+        found.add(payment_id, f"payment {payment_id}: {there} at the provider, unknown here")
     return found
 
 
@@ -65,5 +99,7 @@ CHECKS: Final = (
         "Captured - refunded is the value of a confirmed order, and nothing of one that ended.",
         _taken,
     ),
-    CrossCheck("money.once", "No order is charged twice.", _charges),
+    CrossCheck(
+        "money.provider", "The provider's books equal ours once settled.", _provider, needs_provider=True
+    ),
 )

@@ -12,6 +12,7 @@ from services.cli.audit.streams import Entry, Told
 from services.inventory import tables as inventory
 from services.notification import tables as notification
 from services.order import tables as order
+from services.payment import sandbox_books
 from services.payment import tables as payment
 from services.user import tables as user
 
@@ -33,18 +34,22 @@ class Shop:
         self.engines = {name: sa.create_engine("sqlite://", poolclass=sa.StaticPool) for name in METADATA}
         for name, metadata in METADATA.items():
             metadata.create_all(self.engines[name])
+        self.provider = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+        sandbox_books.metadata.create_all(self.provider)
         self.told = Told({name: {} for name in METADATA}, dict.fromkeys(METADATA, 1), {})
 
     def write(self, service: str, table: sa.Table, **row: Any) -> None:
         """A row; columns that are not named get something harmless."""
         filled = {column.name: _harmless(column) for column in table.columns if not column.nullable}
-        with self.engines[service].begin() as connection:
+        engine = self.provider if service == "provider" else self.engines[service]
+        with engine.begin() as connection:
             connection.execute(sa.insert(table).values({**filled, **row}))
 
     def find(self, check: CrossCheck) -> Differences:
         connections = {name: engine.connect() for name, engine in self.engines.items()}
         try:
-            return check.find(Books(connections, None, lambda: self.told))
+            with self.provider.connect() as provider:
+                return check.find(Books(connections, provider, lambda: self.told))
         finally:
             for connection in connections.values():
                 connection.close()
@@ -130,7 +135,7 @@ class Shop:
         )
 
     def close(self) -> None:
-        for engine in self.engines.values():
+        for engine in (*self.engines.values(), self.provider):
             engine.dispose()
 
 
