@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,10 +20,10 @@ from services.cli.shop import Shop
 from tests.faults import books
 
 WAIT_S: Final = 45.0  # for what takes a second or two on a machine that has nothing else to do
-ASK_AGAIN_S: Final = 0.05
+ASK_AGAIN_S: Final = 0.1
 PRICE_UNITS: Final = 10
 SETTLED: Final = frozenset({"STATE_CONFIRMED", "STATE_REJECTED", "STATE_CANCELLED"})
-CARDS: Final = ("approve", "decline", "slow", "lost_reply")
+CARDS: Final = ("approve", "decline", "slow", "lost_reply", "capture_refused")
 
 # What a customer's program tries again with the same key. INTERNAL is not among it: nothing here is a bug.
 NOT_NOW: Final = frozenset({"ABORTED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"})
@@ -33,6 +34,7 @@ QUICK: Final[Mapping[str, str]] = {
     # A participant that restarts is found again within a second; waiting longer would only make tests slow.
     "BODEGA_ORDER__BACKOFF_BASE_S": "0.02",
     "BODEGA_ORDER__BACKOFF_MAX_S": "0.2",
+    "BODEGA_PAYMENT__SANDBOX_SLOW_S": "0.3",
 }
 
 
@@ -180,6 +182,12 @@ class Scene:
         assert (order["state"], order["rejectionReason"]) == ("STATE_REJECTED", "PAYMENT_DECLINED")
         await self.assert_told(order, ["Order rejected", "Payment declined"])
 
+    async def assert_capture_refused(self, order: Json) -> None:
+        """Authorized, and the provider did not honour it: nothing is held or sold."""
+        assert (order["state"], order["rejectionReason"]) == ("STATE_REJECTED", "CAPTURE_REFUSED")
+        assert await self.done_at_provider(order) == ["AUTHORIZE", "VOID"]
+        await self.assert_told(order, ["Order rejected"])
+
     async def assert_told(self, order: Json, titles: list[str]) -> None:
         """The buyer was sent these messages about the order, each once."""
         await self.until(lambda: books.told(self.shop, order["orderId"]), lambda told: told == titles)
@@ -289,6 +297,17 @@ class Scene:
         self.shop = shop_in(self.home)
         await self.open()
         await before.aclose()
+
+    async def verify(self) -> str:
+        """What the command itself says, in two words."""
+        command = (sys.executable, "-m", "services.cli", "verify", "--data", str(self.shop.folder.path))
+        running = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        async with asyncio.timeout(WAIT_S):
+            said, _ = await running.communicate()
+        assert running.returncode == 0, said.decode()
+        return said.decode().splitlines()[-1].partition(":")[0]
 
     async def everything_holds(self) -> None:
         """Waits until every invariant holds on the databases, the provider's books and the streams."""

@@ -16,7 +16,7 @@ ORDERS = 6
     [
         "order.append.before=exit@4",
         "order.append.after=exit@3",
-        "order.capture_payment.after=exit@2",
+        "order.release_stock.after=exit@3",
         "storage.commit.before[CancelOrder]=exit@3",
         "order.void_payment.before=exit@2",
     ],

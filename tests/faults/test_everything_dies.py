@@ -25,6 +25,7 @@ async def test_every_accepted_order_ends_after_a_power_cut(scene: Scene) -> None
     for order in paid:
         await scene.assert_paid(order.result())
     await scene.assert_declined(declined.result())
+    assert await scene.verify() == "all holds"
 
 
 async def test_a_power_cut_while_orders_wait_for_payment(scene: Scene) -> None:

@@ -48,3 +48,11 @@ async def test_the_last_piece_is_sold_once_though_inventory_dies_selling_it(scen
         "STATE_REJECTED",
         "STATE_REJECTED",
     ]
+
+
+async def test_an_order_called_off_while_inventory_is_down_gives_everything_back(scene: Scene) -> None:
+    async with scene.down("inventory", "storage.commit.before[CommitStock]=exit") as death:
+        order_id = await scene.begin()
+        await death
+        await scene.call_off(order_id)
+    await scene.assert_given_back(await scene.settled(order_id), ["AUTHORIZE", "VOID"])

@@ -59,6 +59,27 @@ async def test_a_declined_order_is_rejected_though_the_order_service_dies_at(
 @pytest.mark.parametrize(
     "place",
     [
+        "order.append.before=exit@2",
+        "order.append.after=exit@2",
+        f"{BEFORE_CALL[Step.VOID_PAYMENT]}=exit",
+        f"{AFTER_CALL[Step.VOID_PAYMENT]}=exit",
+        f"{BEFORE_CALL[Step.RELEASE_STOCK]}=exit",
+        f"{AFTER_CALL[Step.RELEASE_STOCK]}=exit",
+        "order.append.before=exit@3",
+        "order.append.after=exit@3",
+    ],
+)
+async def test_an_order_whose_capture_is_refused_is_undone_though_the_order_service_dies_at(
+    scene: Scene, place: str
+) -> None:
+    """Sold already and the card does not pay: both are undone."""
+    [order] = await scene.survives("order", place, scene.buy(card="capture_refused"))
+    await scene.assert_capture_refused(order)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
         "storage.commit.before[CancelOrder]",
         "storage.commit.after[CancelOrder]",
         "server.reply.before[CancelOrder]",
