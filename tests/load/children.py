@@ -28,9 +28,10 @@ class ChildFailed(Exception):
 class Child:
     """A running program that said it is ready."""
 
-    def __init__(self, process: subprocess.Process, log: Path) -> None:
+    def __init__(self, process: subprocess.Process, log: Path, *, stop_by_signal: bool = False) -> None:
         self._process = process
         self._log = log
+        self._stop_by_signal = stop_by_signal
         self.ready: Json = {}
         """What it said when it was ready, such as its port."""
 
@@ -57,8 +58,11 @@ class Child:
         return answer
 
     async def stop(self) -> None:
+        """Has it end: politely, then not."""
         assert self._process.stdin
         self._process.stdin.close()
+        if self._stop_by_signal and self._process.returncode is None:
+            self._process.terminate()
         try:
             await asyncio.wait_for(self._process.wait(), STOP_MAX_S)
         except TimeoutError:
@@ -83,9 +87,14 @@ async def running(
 
 @asynccontextmanager
 async def speaking(
-    folder: Path, command: Sequence[str], name: str, environment: dict[str, str] | None = None
+    folder: Path,
+    command: Sequence[str],
+    name: str,
+    environment: dict[str, str] | None = None,
+    *,
+    stop_by_signal: bool = False,
 ) -> AsyncIterator[Child]:
-    """Any program whose standard input, output and log are ours."""
+    """Any program; one that does not watch its standard input is stopped by SIGTERM."""
     log = folder / f"{name}.log"
     with log.open("ab") as errors:
         process = await asyncio.create_subprocess_exec(
@@ -96,7 +105,7 @@ async def speaking(
             cwd=ROOT,
             env={**os.environ, **(environment or {})},
         )
-    child = Child(process, log)
+    child = Child(process, log, stop_by_signal=stop_by_signal)
     try:
         yield child
     finally:
