@@ -2,8 +2,6 @@
 
 import pytest
 
-from services.order.domain import FORWARD, Step
-from services.order.saga import AFTER_CALL, BEFORE_CALL
 from tests.faults.scene import Scene
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -14,7 +12,16 @@ ACCEPTING = [
     "storage.commit.after[CreateOrder]",
     "order.accept.after",
 ]
-STEPS = [site for step in FORWARD for site in (BEFORE_CALL[step], AFTER_CALL[step])]
+STEPS = [
+    "order.reserve_stock.before",
+    "order.reserve_stock.after",
+    "order.authorize_payment.before",
+    "order.authorize_payment.after",
+    "order.commit_stock.before",
+    "order.commit_stock.after",
+    "order.capture_payment.before",
+    "order.capture_payment.after",
+]
 APPENDS = [
     "order.append.before",
     "order.append.after",
@@ -43,8 +50,8 @@ async def test_an_order_is_confirmed_though_the_order_service_dies_at_append(
     [
         "order.append.before=exit@1",
         "order.append.after=exit@1",
-        f"{BEFORE_CALL[Step.RELEASE_STOCK]}=exit",
-        f"{AFTER_CALL[Step.RELEASE_STOCK]}=exit",
+        "order.release_stock.before=exit",
+        "order.release_stock.after=exit",
         "order.append.before=exit@2",
         "order.append.after=exit@2",
     ],
@@ -61,10 +68,10 @@ async def test_a_declined_order_is_rejected_though_the_order_service_dies_at(
     [
         "order.append.before=exit@2",
         "order.append.after=exit@2",
-        f"{BEFORE_CALL[Step.VOID_PAYMENT]}=exit",
-        f"{AFTER_CALL[Step.VOID_PAYMENT]}=exit",
-        f"{BEFORE_CALL[Step.RELEASE_STOCK]}=exit",
-        f"{AFTER_CALL[Step.RELEASE_STOCK]}=exit",
+        "order.void_payment.before=exit",
+        "order.void_payment.after=exit",
+        "order.release_stock.before=exit",
+        "order.release_stock.after=exit",
         "order.append.before=exit@3",
         "order.append.after=exit@3",
     ],
@@ -83,10 +90,10 @@ async def test_an_order_whose_capture_is_refused_is_undone_though_the_order_serv
         "storage.commit.before[CancelOrder]",
         "storage.commit.after[CancelOrder]",
         "server.reply.before[CancelOrder]",
-        BEFORE_CALL[Step.VOID_PAYMENT],
-        AFTER_CALL[Step.VOID_PAYMENT],
-        BEFORE_CALL[Step.RELEASE_STOCK],
-        AFTER_CALL[Step.RELEASE_STOCK],
+        "order.void_payment.before",
+        "order.void_payment.after",
+        "order.release_stock.before",
+        "order.release_stock.after",
         *APPENDS,
     ],
 )
