@@ -11,6 +11,7 @@ from services.chassis.storage.migrations import migrate
 from services.chassis.testing import FakeClock
 from services.payment import audit
 from tests.payment.house import MIGRATIONS, House
+from tests.payment.lives import Lives
 
 
 @pytest.fixture
@@ -35,6 +36,11 @@ def provider_url(tmp_path: Path) -> str:
 async def house(url: str, provider_url: str, clock: FakeClock) -> AsyncIterator[House]:
     async with House(url, provider_url, clock) as opened:
         yield opened
+
+
+@pytest.fixture
+def lives(url: str, provider_url: str, clock: FakeClock) -> Lives:
+    return Lives(url, provider_url, clock)
 
 
 @pytest.fixture
