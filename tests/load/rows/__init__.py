@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.load.figures import Figure, Pace
-from tests.load.rows import edge, memory, onions, relay, store
+from tests.load.rows import edge, memory, onions, orders, relay, store
 
 Row = Callable[[Path, Pace], AsyncIterator[Figure]]
 
@@ -15,5 +15,6 @@ ROWS: Final[dict[str, Row]] = {
     "store": store.store,
     "relay": relay.relay,
     "edge": edge.edge,
+    "orders": orders.orders,
     "memory": memory.memory,
 }
