@@ -69,6 +69,7 @@ class Payments:
     def save(self, payment: Payment) -> Payment:
         """Writes the payment with its operations, events and ledger entries.
 
+        It is new, or was loaded in this transaction, which knows by that what there is to write.
         Raises StaleVersion if someone else saved it since it was loaded.
         """
         saved = replace(payment, version=payment.version + 1, pending_events=())

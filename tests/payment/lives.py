@@ -58,9 +58,9 @@ class Till:
         request = pb.VoidPaymentRequest(order_id=order_id, request_id=f"{order_id} {request_id}")
         return await self._rpcs.VoidPayment(request, _nobody())
 
-    async def refund(self, order_id: str, refund_id: str) -> pb.Payment:
+    async def refund(self, order_id: str, refund_id: str, request_id: str = "refund") -> pb.Payment:
         request = pb.RefundPaymentRequest(
-            order_id=order_id, refund_id=refund_id, request_id=f"{order_id} refund"
+            order_id=order_id, refund_id=refund_id, request_id=f"{order_id} {request_id}"
         )
         return await self._rpcs.RefundPayment(request, _nobody())
 
