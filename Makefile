@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gen fmt lint types proto gen-fresh layers test check up demo verify clean
+.PHONY: help setup gen fmt lint types proto gen-fresh layers test bench check up demo verify clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -62,6 +62,10 @@ check: lint types proto gen-fresh layers ## Everything that reads the code
 
 test: setup ## Everything that runs the code
 	$(BIN)/python -m pytest -n auto
+
+bench: setup ## Measure what things cost (performance table, SVG)
+	@$(BIN)/python -m pip install --quiet --group bench
+	@$(BIN)/python -m tests.load $(ARGS)
 
 clean: ## Forget what can be made again (the shop's data in .bodega stays)
 	rm -rf $(VENV) dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

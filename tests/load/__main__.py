@@ -72,8 +72,12 @@ def _table(figures: Sequence[Figure]) -> Table:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="half a minute: shows that it runs, proves nothing")
-    parser.add_argument("--rows", type=_rows, default=list(ROWS), help=f"of {', '.join(ROWS)}; all by default")
+    parser.add_argument(
+        "--quick", action="store_true", help="half a minute: shows that it runs, proves nothing"
+    )
+    parser.add_argument(
+        "--rows", type=_rows, default=list(ROWS), help=f"of {', '.join(ROWS)}; all by default"
+    )
     parser.add_argument("--out", type=Path, default=OUT, help="folder for performance.md and performance.svg")
     parser.add_argument("--data", type=Path, help="folder for databases, on the disk that is to be measured")
     return parser.parse_args()

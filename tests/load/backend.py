@@ -40,9 +40,19 @@ async def echoing(folder: Path) -> AsyncIterator[Backend]:
     wire = messages.reply().SerializeToString()
     reply.write_bytes(struct.pack(">BI", 0, len(wire)) + wire)
     port = free_port()
-    command = (nghttpd, "--no-tls", "-a", "127.0.0.1", "-d", str(root), "--trailer", "grpc-status: 0", str(port))
+    command = (
+        nghttpd,
+        "--no-tls",
+        "-a",
+        "127.0.0.1",
+        "-d",
+        str(root),
+        "--trailer",
+        "grpc-status: 0",
+        str(port),
+    )
     async with children.speaking(folder, command, "nghttpd", stop_by_signal=True):
         async with asyncio.timeout(START_MAX_S):
-            while not await envoy.listens(port):
+            while not await envoy.listens(port):  # noqa: ASYNC110 (we have to ask)
                 await asyncio.sleep(LOOK_EVERY_S)
         yield Backend(port, "nghttpd (C++) behind")

@@ -38,10 +38,19 @@ async def running(folder: Path, binary: str, backend_port: int) -> AsyncIterator
     descriptors.write_bytes(contracts.descriptor_set())
     config = folder / "envoy.json"
     config.write_text(json.dumps(_config(port, backend_port, descriptors)))
-    command = (binary, "-c", str(config), "--concurrency", "1", "--log-level", "warn", "--use-dynamic-base-id")
+    command = (
+        binary,
+        "-c",
+        str(config),
+        "--concurrency",
+        "1",
+        "--log-level",
+        "warn",
+        "--use-dynamic-base-id",
+    )
     async with children.speaking(folder, command, "envoy", stop_by_signal=True) as child:
         async with asyncio.timeout(START_MAX_S):
-            while not await listens(port):
+            while not await listens(port):  # noqa: ASYNC110 (we have to ask)
                 await asyncio.sleep(LOOK_EVERY_S)
         yield child, port
 

@@ -4,13 +4,14 @@ Absolute figures drift with the machine's mood; a ratio of two runs that followe
 So every comparison is made round by round, and its figure is the median of the rounds.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
 OURS: Final = "ours"
 YARDSTICK: Final = "yardstick"
+TIMES: Final = "×"  # noqa: RUF001 (a ratio reads so)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,9 @@ class Run:
         return self.cpu_s * 1e6 / self.requests
 
 
-Measure = Callable[[], Awaitable[Run]]
+Measure = Callable[[str], Awaitable[Run]]
+"""Makes one run of the side named."""
+
 Rounds = Sequence[Mapping[str, Run]]
 Of = Callable[[Run], float]
 
@@ -53,13 +56,13 @@ FULL: Final = Pace(rounds=7, scale=1.0)
 QUICK: Final = Pace(rounds=1, scale=0.08)
 
 
-async def alternate(rounds: int, sides: Mapping[str, Measure]) -> list[dict[str, Run]]:
+async def alternate(rounds: int, sides: Iterable[str], measure: Measure) -> list[dict[str, Run]]:
     """A B, B A, A B …: whoever goes second does so as often as the others."""
-    measured = []
-    for number in range(rounds):
-        names = list(sides) if number % 2 == 0 else list(reversed(sides))
-        measured.append({name: await sides[name]() for name in names})
-    return measured
+    names = list(sides)
+    return [
+        {name: await measure(name) for name in (names if number % 2 == 0 else reversed(names))}
+        for number in range(rounds)
+    ]
 
 
 def typical(rounds: Rounds, side: str, of: Of) -> float:
@@ -95,7 +98,7 @@ class Figure:
     value: float | None
     """None if it could not be measured here; the note says why."""
 
-    unit: str = "×"
+    unit: str = TIMES
     spread: tuple[float, float] | None = None
     """Lowest and highest round."""
 
@@ -114,7 +117,7 @@ class Figure:
 
 
 def compared(
-    name: str, target: Target | None, rounds: Rounds, of: Of, show: Callable[[float], str], conditions: str
+    name: str, target: Target | None, rounds: Rounds, of: Of, *, show: Callable[[float], str], conditions: str
 ) -> Figure:
     """The figure of a comparison: ours ÷ the yardstick."""
     found = ratios(rounds, of)

@@ -61,9 +61,10 @@ class H2load:
             process.kill()
             await process.wait()
             raise
-        return self._seconds(output.decode(), requests)
+        return self.seconds(output.decode(), requests)
 
-    def _seconds(self, said: str, requests: int) -> float:
+    def seconds(self, said: str, requests: int) -> float:
+        """What h2load said it took. Raises LoadFailed unless every request was answered in full."""
         finished, status, data = (pattern.search(said) for pattern in (_FINISHED, _STATUS, _DATA))
         if not finished or not status or not data:
             raise LoadFailed(f"h2load said {said[-300:]!r}")
@@ -120,5 +121,12 @@ async def http_load(folder: Path, port: int) -> AsyncIterator[Load]:
             yield OwnClient(child)
             return
         headers = ("content-type: application/json", "idempotency-key: 0199a1b2-0000-7000-8000-00000000ffff")
-        arguments = ("--h1", f"-c{IN_FLIGHT}", "-m1", f"-d{body}", *(f"-H{header}" for header in headers), url)
+        arguments = (
+            "--h1",
+            f"-c{IN_FLIGHT}",
+            "-m1",
+            f"-d{body}",
+            *(f"-H{header}" for header in headers),
+            url,
+        )
         yield H2load(arguments, 300)

@@ -20,7 +20,7 @@ def described(folder: Path) -> str:
     """Machine, software and date on one line; `folder` is on the disk that is written to."""
     load = os.getloadavg()[0]
     parts = (
-        f"{os.cpu_count()} × {_cpu()}",
+        f"{os.cpu_count()} cores, {_cpu()}",
         f"{platform.system()} {platform.release()}",
         f"Python {platform.python_version()}",
         *_versions(),

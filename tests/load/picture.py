@@ -21,9 +21,16 @@ def svg(figures: Sequence[Figure], machine: str) -> str:
     """Bars of all figures that have a target; the vertical line is the target, left of it is better."""
     drawn = [figure for figure in figures if figure.target and figure.value]
     height = _TOP + _ROW * len(drawn) + 24
-    parts = [
+    opening = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
-        'font-family="system-ui, sans-serif" font-size="13">',
+        'font-family="system-ui, sans-serif" font-size="13">'
+    )
+    target_line = (
+        f'<line x1="{_LEFT + _SCALE}" x2="{_LEFT + _SCALE}" y1="{_TOP - 6}" y2="{height - 18}" '
+        'stroke="#333333" stroke-dasharray="4 3"/>'
+    )
+    parts = [
+        opening,
         "<title>What it costs, against its targets</title>",
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
         _text(16, 26, "What it costs, against its targets", size=17, weight=600),
@@ -32,8 +39,7 @@ def svg(figures: Sequence[Figure], machine: str) -> str:
         _text(_LEFT, 64, "better", size=11, colour="#666666"),
         _text(_LEFT + _BAR_MAX, 64, "worse", size=11, colour="#666666", anchor="end"),
         *(_bar(figure, figure.target, _TOP + _ROW * at) for at, figure in enumerate(drawn) if figure.target),
-        f'<line x1="{_LEFT + _SCALE}" x2="{_LEFT + _SCALE}" y1="{_TOP - 6}" y2="{height - 18}" '
-        'stroke="#333333" stroke-dasharray="4 3"/>',
+        target_line,
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -44,10 +50,11 @@ def _bar(figure: Figure, target: Target, top: int) -> str:
     length = _length(target.limit / value if not target.at_most else value / target.limit)
     colour = _COLOURS.get(figure.verdict, "#888888")
     label = f"{report.shown(figure)}  ({target})"
+    shape = f'x="{_LEFT}" y="{top + 4}" width="{length:.1f}" height="{_ROW - 12}" rx="3"'
     return "\n".join(
         (
             _text(_LEFT - 10, top + 16, figure.name, anchor="end"),
-            f'<rect x="{_LEFT}" y="{top + 4}" width="{length:.1f}" height="{_ROW - 12}" rx="3" fill="{colour}"/>',
+            f'<rect {shape} fill="{colour}"/>',
             _text(_LEFT + _BAR_MAX + 12, top + 16, label, colour=colour),
         )
     )

@@ -22,6 +22,19 @@ class Memory:
     """The same, with pages shared by n processes counted as an n-th."""
 
 
+class Meter:
+    """What processes use of the CPU from now on."""
+
+    def __init__(self, *pids: int) -> None:
+        self._pids = pids
+        self._before_s = cpu_s(*pids)
+
+    @property
+    def used_s(self) -> float:
+        """Seconds; what is too short for the kernel's clock counts as one tick of it."""
+        return max(cpu_s(*self._pids) - self._before_s, 1 / _TICKS_PER_S)
+
+
 def cpu_s(*pids: int) -> float:
     """User and system time that the processes have used so far, all their threads included."""
     return sum(_cpu_s(pid) for pid in pids)

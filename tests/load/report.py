@@ -5,6 +5,12 @@ from typing import Final
 
 from tests.load.figures import Figure
 
+_METHOD: Final = (
+    "Each figure compares alternating short runs of both sides within one run of this command: the median of "
+    "the rounds, with their lowest and highest. CPU is user and system time of the processes under "
+    "measurement ÷ requests."
+)
+
 HEAD: Final = ("", "target", "measured", "", "rounds", "ours", "yardstick", "conditions")
 
 
@@ -35,9 +41,7 @@ def markdown(figures: Sequence[Figure], machine: str, command: str) -> str:
     lines = [
         "# What it costs",
         "",
-        "Each figure compares alternating short runs of both sides within one run of this command: the median of "
-        "the rounds, with their lowest and highest. CPU is user and system time of the processes under "
-        "measurement ÷ requests.",
+        _METHOD,
         "",
         f"Machine: {machine}",
         "",

@@ -1,4 +1,4 @@
-"""A REST edge with FastAPI: pydantic models in and out, json_format to and from protobuf, a generated stub."""
+"""A REST edge with FastAPI: pydantic models in and out, json_format to protobuf and back, a stub."""
 
 import asyncio
 from typing import Any

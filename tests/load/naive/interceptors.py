@@ -76,7 +76,7 @@ class Errors(AsyncServerInterceptor):
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         except ValueError as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-        except Exception:
+        except Exception:  # noqa: BLE001 (whatever it was)
             _log.exception("failed")
             await context.abort(grpc.StatusCode.INTERNAL, "internal error")
 

@@ -45,9 +45,7 @@ class Orders(order_pb2_grpc.OrderServiceServicer):
         return _proto(saved)
 
     async def _accepted(self, request: order_pb2.CreateOrderRequest) -> Order:
-        user = await self._users.GetUser(
-            user_pb2.GetUserRequest(user_id=request.user_id), timeout=CALL_MAX_S
-        )
+        user = await self._users.GetUser(user_pb2.GetUserRequest(user_id=request.user_id), timeout=CALL_MAX_S)
         if user.state != user_pb2.User.STATE_ACTIVE:
             raise ValueError("this user may not buy")
         wanted = {line.product_id: line.quantity for line in request.lines}

@@ -67,7 +67,10 @@ class Inventory(inventory_pb2_grpc.InventoryServiceServicer):
                     raise ValueError("out of stock")
                 product.reserved += wanted[product.id]
             reservation = Reservation(id=str(uuid.uuid4()), order_id=request.order_id, state="RESERVED")
-            reservation.lines = [ReservationLine(product_id=id, quantity=wanted[id]) for id in wanted]
+            reservation.lines = [
+                ReservationLine(product_id=product_id, quantity=quantity)
+                for product_id, quantity in wanted.items()
+            ]
             session.add(reservation)
         return inventory_pb2.Reservation(
             reservation_id=reservation.id, order_id=request.order_id, state=RESERVED
@@ -77,9 +80,7 @@ class Inventory(inventory_pb2_grpc.InventoryServiceServicer):
         self, request: inventory_pb2.CommitStockRequest, context: Any
     ) -> inventory_pb2.Reservation:
         async with self._sessions.begin() as session:
-            found = await session.scalars(
-                select(Reservation).where(Reservation.order_id == request.order_id)
-            )
+            found = await session.scalars(select(Reservation).where(Reservation.order_id == request.order_id))
             reservation = found.one()
             sold = {line.product_id: line.quantity for line in reservation.lines}
             for product in await _products(session, sold):

@@ -24,6 +24,10 @@ class Nowhere:
         return True
 
 
+_server: Any = aio_server_interceptor
+_client: Any = aio_client_interceptors
+
+
 def provider() -> Any:
     made = TracerProvider()
     made.add_span_processor(BatchSpanProcessor(cast("Any", Nowhere())))
@@ -31,8 +35,8 @@ def provider() -> Any:
 
 
 def server_interceptor(provider: Any) -> Any:
-    return aio_server_interceptor(tracer_provider=provider)
+    return _server(tracer_provider=provider)
 
 
 def client_interceptors(provider: Any) -> Any:
-    return aio_client_interceptors(tracer_provider=provider)
+    return _client(tracer_provider=provider)

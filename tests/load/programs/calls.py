@@ -40,7 +40,8 @@ async def _obey(stub: order_pb2_grpc.OrderServiceStub) -> None:
     assert reply == messages.reply(), "not the order that every echo answers with"
 
     async def handle(command: Json) -> Json:
-        options = {"metadata": (messages.TRACEPARENT,), "timeout": 10.0} if command.get("as_load") else {}
+        as_load = {"metadata": (messages.TRACEPARENT,), "timeout": 10.0}
+        options: Json = as_load if command.get("as_load") else {}
         elapsed_s = await timed(
             command["requests"], command["in_flight"], lambda: stub.CreateOrder(request, **options)
         )

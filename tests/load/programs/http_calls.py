@@ -71,8 +71,8 @@ def _content_length(head: bytes) -> int:
     raise ValueError(f"no content-length in {head!r}")
 
 
-async def main(port: int, body: Path, expected: str) -> None:
-    caller = Caller(port, body.read_bytes(), expected.encode())
+async def main(port: int, body: bytes, expected: str) -> None:
+    caller = Caller(port, body, expected.encode())
 
     async def handle(command: Json) -> Json:
         caller.failures = 0
@@ -83,4 +83,6 @@ async def main(port: int, body: Path, expected: str) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else ""))
+    commands.run(
+        main(int(sys.argv[1]), Path(sys.argv[2]).read_bytes(), sys.argv[3] if len(sys.argv) > 3 else "")
+    )

@@ -37,9 +37,7 @@ def write(session: Session, step: Step) -> None:
     body = steps.event(step).SerializeToString()
     EVENTS.append(session, step.order_id, step.version - 1, [NewEvent("step_done", body)], at=step.at)
     session.run(SHOW, **steps.row(step, to_micros(step.at)))
-    Outbox(session).add(
-        envelope("order", step.order_id, steps.told(step), id=step.event_id, at=step.at)
-    )
+    Outbox(session).add(envelope("order", step.order_id, steps.told(step), id=step.event_id, at=step.at))
 
 
 class Writing:

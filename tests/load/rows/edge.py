@@ -12,7 +12,6 @@ from tests.load.figures import (
     OURS,
     YARDSTICK,
     Figure,
-    Measure,
     Pace,
     Rounds,
     Run,
@@ -37,13 +36,13 @@ async def edge(folder: Path, pace: Pace) -> AsyncIterator[Figure]:
     async with AsyncExitStack() as stack:
         behind = await stack.enter_async_context(backend.echoing(folder))
         edges = await _edges(stack, folder, behind)
-        sides: dict[str, Measure] = {
-            side: lambda side=side, pids=pids: _run(*pids, pace.count(REQUESTS[side]))  # type: ignore[misc]
-            for side, pids in edges.items()
-        }
+
+        async def measure(side: str) -> Run:
+            return await _run(*edges[side], pace.count(REQUESTS[side]))
+
         for side, (pid, sender) in edges.items():
             await _run(pid, sender, pace.count(REQUESTS[side] // 4))
-        rounds = await alternate(pace.rounds, sides)
+        rounds = await alternate(pace.rounds, edges, measure)
     conditions = f"{IN_FLIGHT} in flight, {load.tool()}, {behind.name}"
     yield _against_fastapi(rounds, conditions) if YARDSTICK in edges else _skipped(FASTAPI)
     yield _against_envoy(rounds, conditions) if ENVOY in edges else _skipped(AGAINST_ENVOY)
@@ -72,20 +71,21 @@ async def _edges(stack: AsyncExitStack, folder: Path, behind: Backend) -> dict[s
 
 
 async def _run(pid: int, sender: Load, requests: int) -> Run:
-    before = procfs.cpu_s(pid)
+    meter = procfs.Meter(pid)
     elapsed_s = await sender.send(requests)
-    return Run(requests, elapsed_s, procfs.cpu_s(pid) - before)
+    return Run(requests, elapsed_s, meter.used_s)
 
 
 def _against_fastapi(rounds: Rounds, conditions: str) -> Figure:
-    return compared(*FASTAPI, rounds, cpu_us, in_us, conditions)
+    return compared(*FASTAPI, rounds, cpu_us, show=in_us, conditions=conditions)
 
 
 def _against_envoy(rounds: Rounds, conditions: str) -> Figure:
     pairs = [{OURS: measured[OURS], YARDSTICK: measured[ENVOY]} for measured in rounds]
     cpu = " against ".join(in_us(typical(pairs, side, cpu_us)) for side in (OURS, YARDSTICK))
-    return compared(*AGAINST_ENVOY, pairs, per_second, in_rate, f"{conditions}; CPU of the edge {cpu}")
+    conditions = f"{conditions}; CPU of the edge {cpu}"
+    return compared(*AGAINST_ENVOY, pairs, per_second, show=in_rate, conditions=conditions)
 
 
 def _skipped(row: tuple[str, Target]) -> Figure:
-    return Figure(*row, None, note=MISSING)
+    return Figure(*row, value=None, note=MISSING)

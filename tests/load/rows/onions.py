@@ -28,22 +28,26 @@ async def server(folder: Path, pace: Pace) -> AsyncIterator[Figure]:
 
         async def measure(side: str) -> Run:
             echo, sender = servers[side]
-            before = procfs.cpu_s(echo.pid)
+            meter = procfs.Meter(echo.pid)
             elapsed_s = await sender.send(requests)
-            return Run(requests, elapsed_s, procfs.cpu_s(echo.pid) - before)
+            return Run(requests, elapsed_s, meter.used_s)
 
         for side in SIDES:
             await measure(side)
-        rounds = await alternate(pace.rounds, {side: lambda side=side: measure(side) for side in SIDES})
+        rounds = await alternate(pace.rounds, SIDES, measure)
     conditions = f"{IN_FLIGHT} in flight, {load.tool()}"
-    yield compared("server onion ÷ bare echo, CPU", Target(1.30), rounds, cpu_us, in_us, conditions)
+    yield compared(
+        "server onion ÷ bare echo, CPU", Target(1.30), rounds, cpu_us, show=in_us, conditions=conditions
+    )
 
 
 async def client(folder: Path, pace: Pace) -> AsyncIterator[Figure]:
     """Client onion ÷ bare call."""
     requests = pace.count(REQUESTS)
     async with AsyncExitStack() as stack:
-        echo = await stack.enter_async_context(children.running(folder, ECHO, "bare", name="echo-for-clients"))
+        echo = await stack.enter_async_context(
+            children.running(folder, ECHO, "bare", name="echo-for-clients")
+        )
         target = f"127.0.0.1:{echo.ready['port']}"
         callers = {
             side: await stack.enter_async_context(
@@ -54,13 +58,18 @@ async def client(folder: Path, pace: Pace) -> AsyncIterator[Figure]:
 
         async def measure(side: str) -> Run:
             caller = callers[side]
-            before = procfs.cpu_s(caller.pid)
+            meter = procfs.Meter(caller.pid)
             answer = await caller.ask(requests=requests, in_flight=IN_FLIGHT)
-            return Run(requests, answer["elapsed_s"], procfs.cpu_s(caller.pid) - before)
+            return Run(requests, answer["elapsed_s"], meter.used_s)
 
         for side in SIDES:
             await measure(side)
-        rounds = await alternate(pace.rounds, {side: lambda side=side: measure(side) for side in SIDES})
+        rounds = await alternate(pace.rounds, SIDES, measure)
     yield compared(
-        "client onion ÷ bare call, CPU", Target(1.30), rounds, cpu_us, in_us, f"{IN_FLIGHT} in flight"
+        "client onion ÷ bare call, CPU",
+        Target(1.30),
+        rounds,
+        cpu_us,
+        show=in_us,
+        conditions=f"{IN_FLIGHT} in flight",
     )

@@ -1,4 +1,4 @@
-"""What a placed order costs, everything on: our whole shop against the naive one, the same order sent to both.
+"""What a placed order costs, everything on: our shop against the naive one, the same order sent to both.
 
 Ours is charged for all of its programs, broker and notification included, until the last event has reached
 the last consumer; the naive one has none of these.
@@ -65,13 +65,11 @@ async def orders(folder: Path, pace: Pace) -> AsyncIterator[Figure]:
         for side, shop in sides.items():
             await _run(shop, pace.count(ORDERS[side] // 4))
         before = {name: procfs.cpu_s(pid) for name, pid in sides[OURS].pids.items()}
-        rounds = await alternate(
-            pace.rounds,
-            {
-                side: lambda side=side: _run(sides[side], pace.count(ORDERS[side]))  # type: ignore[misc]
-                for side in sides
-            },
-        )
+
+        async def measure(side: str) -> Run:
+            return await _run(sides[side], pace.count(ORDERS[side]))
+
+        rounds = await alternate(pace.rounds, sides, measure)
         used = {name: procfs.cpu_s(pid) - before[name] for name, pid in sides[OURS].pids.items()}
     placed = sum(measured[OURS].requests for measured in rounds)
     parts = ", ".join(f"{name} {seconds / placed * 1000:.2f}" for name, seconds in used.items())
@@ -95,7 +93,8 @@ NAME: Final = "the same ÷ the naive build"
 def _against_naive(rounds: Rounds) -> Figure:
     rate = " against ".join(f"{typical(rounds, side, per_second):,.0f}" for side in (OURS, YARDSTICK))
     show: Callable[[float], str] = "{:.1f} ms".format
-    return compared(NAME, AGAINST_NAIVE, rounds, _ms, show, f"{IN_FLIGHT} in flight; orders/s {rate}")
+    conditions = f"{IN_FLIGHT} in flight; orders/s {rate}"
+    return compared(NAME, AGAINST_NAIVE, rounds, _ms, show=show, conditions=conditions)
 
 
 def _ms(run: Run) -> float:
@@ -103,10 +102,10 @@ def _ms(run: Run) -> float:
 
 
 async def _run(shop: Side, count: int) -> Run:
-    before = shop.cpu_s()
+    meter = procfs.Meter(*shop.pids.values())
     elapsed_s = await shop.client.send(count)
     await _quiet(shop)
-    return Run(count, elapsed_s, shop.cpu_s() - before)
+    return Run(count, elapsed_s, meter.used_s)
 
 
 async def _quiet(shop: Side) -> None:

@@ -48,18 +48,18 @@ async def relay(folder: Path, pace: Pace) -> AsyncIterator[Figure]:
 async def _compared(home: Path, url: str, pace: Pace, name: str, sync: str) -> Figure:
     async with children.running(home, RELAY, url, home / "outbox.db") as child:
 
-        async def measure(side: str, messages: int) -> Run:
-            before = procfs.cpu_s(child.pid)
+        async def run(side: str, messages: int) -> Run:
+            meter = procfs.Meter(child.pid)
             answer = await child.ask(kind=side, messages=messages)
-            return Run(messages, answer["elapsed_s"], procfs.cpu_s(child.pid) - before - answer["cpu_s"])
+            return Run(messages, answer["elapsed_s"], max(meter.used_s - answer["cpu_s"], 0.0))
+
+        async def measure(side: str) -> Run:
+            return await run(side, pace.count(MESSAGES[side]))
 
         sides = (OURS, YARDSTICK)
         for side in sides:
-            await measure(side, 64)
-        rounds = await alternate(
-            pace.rounds,
-            {side: lambda side=side: measure(side, pace.count(MESSAGES[side])) for side in sides},
-        )
+            await run(side, 64)
+        rounds = await alternate(pace.rounds, sides, measure)
     cpu = " against ".join(in_us(typical(rounds, side, cpu_us)) for side in sides)
     conditions = f"real nats-server, sync_interval {sync}; window 100; CPU per message {cpu}"
-    return compared(name, Target(6, at_most=False), rounds, per_second, in_rate, conditions)
+    return compared(name, Target(6, at_most=False), rounds, per_second, show=in_rate, conditions=conditions)

@@ -37,26 +37,25 @@ async def store(folder: Path, pace: Pace) -> AsyncIterator[Figure]:
     ):
         sides = {OURS: (ours, False), "once": (ours, True), YARDSTICK: (orm, False)}
 
-        async def measure(side: str, requests: int) -> Run:
-            return await _run(*sides[side], requests)
+        async def measure(side: str) -> Run:
+            return await _run(*sides[side], pace.count(REQUESTS[side]))
 
-        for side in sides:
-            await measure(side, IN_FLIGHT)
-        rounds = await alternate(
-            pace.rounds,
-            {side: lambda side=side: measure(side, pace.count(REQUESTS[side])) for side in sides},
-        )
-    once = [{OURS: measured["once"], YARDSTICK: measured[YARDSTICK]} for measured in rounds]
+        for child, once in sides.values():
+            await _run(child, once, IN_FLIGHT)
+        rounds = await alternate(pace.rounds, sides, measure)
+    remembering = [{OURS: measured["once"], YARDSTICK: measured[YARDSTICK]} for measured in rounds]
     for name, target, found in (
         ("store.write ÷ ORM + aiosqlite, tx/s", 20, rounds),
-        ("store.once ÷ ORM + aiosqlite (which remembers no reply), tx/s", 12, once),
+        ("store.once ÷ ORM + aiosqlite (which remembers no reply), tx/s", 12, remembering),
     ):
         cpu = " against ".join(in_us(typical(found, side, cpu_us)) for side in (OURS, YARDSTICK))
         conditions = f"{CONDITIONS}; CPU per tx {cpu}"
-        yield compared(name, Target(target, at_most=False), found, per_second, in_rate, conditions)
+        yield compared(
+            name, Target(target, at_most=False), found, per_second, show=in_rate, conditions=conditions
+        )
 
 
 async def _run(child: Child, once: bool, requests: int) -> Run:  # noqa: FBT001
-    before = procfs.cpu_s(child.pid)
+    meter = procfs.Meter(child.pid)
     answer = await child.ask(requests=requests, in_flight=IN_FLIGHT, once=once)
-    return Run(requests, answer["elapsed_s"], procfs.cpu_s(child.pid) - before)
+    return Run(requests, answer["elapsed_s"], meter.used_s)
