@@ -27,11 +27,19 @@ REFUSALS: dict[str, set[str | None]] = {
 }
 
 
-async def cancelled_before_it_began(scene: Scene) -> Json:
+async def cancelled_before_money_was_held(scene: Scene) -> Json:
     await scene.kill("payment")
     order_id = await scene.begin()
     await scene.call_off(order_id)
     await scene.revive("payment")
+    return await scene.settled(order_id)
+
+
+async def cancelled_before_goods_were_held(scene: Scene) -> Json:
+    async with scene.down("inventory", "storage.commit.before[ReserveStock]=exit") as death:
+        order_id = await scene.begin()
+        await death
+        await scene.call_off(order_id)
     return await scene.settled(order_id)
 
 
@@ -48,7 +56,14 @@ async def refused_at_capture(scene: Scene) -> Json:
 
 
 @pytest.mark.parametrize(
-    "given_up", [cancelled_before_it_began, cancelled_when_confirmed, declined, refused_at_capture]
+    "given_up",
+    [
+        cancelled_before_goods_were_held,
+        cancelled_before_money_was_held,
+        cancelled_when_confirmed,
+        declined,
+        refused_at_capture,
+    ],
 )
 async def test_no_late_call_moves_goods_or_money(
     scene: Scene, given_up: Callable[[Scene], Awaitable[Json]]
