@@ -14,6 +14,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from services.cli.refusal import Refused
 from tests.load import machine, picture, report
 from tests.load.children import ChildFailed
 from tests.load.figures import FULL, QUICK, Figure, Pace
@@ -31,26 +32,26 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bodega-bench-", dir=arguments.data) as folder:
         where = machine.described(Path(folder))
         console.print(where)
-        try:
-            figures = asyncio.run(measured(Path(folder), arguments.rows, pace, console))
-        except (ChildFailed, LoadFailed) as failure:
-            console.print(f"bench: {failure}")
-            return _EXIT_FAILED
+        figures = asyncio.run(measured(Path(folder), arguments.rows, pace, console))
     console.print(_table(figures))
     write(arguments.out, figures, where, " ".join(("python -m tests.load", *sys.argv[1:])))
     console.print(f"written: {arguments.out / 'performance.md'}, {arguments.out / 'performance.svg'}")
-    return 0
+    return _EXIT_FAILED if any(figure.failed for figure in figures) else 0
 
 
 async def measured(folder: Path, rows: Sequence[str], pace: Pace, console: Console) -> list[Figure]:
-    """The figures of these rows, told as they come."""
+    """The figures of these rows, told as they come. One that fails leaves the others alone."""
     figures = []
     for name in rows:
         home = folder / name
         home.mkdir()
-        async for figure in ROWS[name](home, pace):
-            console.print(f"{figure.name}: {report.shown(figure)} {figure.verdict}")
-            figures.append(figure)
+        try:
+            async for figure in ROWS[name](home, pace):
+                console.print(f"{figure.name}: {report.shown(figure)} {figure.verdict}")
+                figures.append(figure)
+        except (ChildFailed, LoadFailed, Refused) as failure:
+            console.print(f"{name}: {failure}", markup=False)
+            figures.append(Figure(name, target=None, value=None, note=str(failure), failed=True))
     return figures
 
 

@@ -106,9 +106,13 @@ class Figure:
     yardstick: str = ""
     conditions: str = ""
     note: str = ""
+    failed: bool = False
+    """Whether it should have been measured and could not be."""
 
     @property
     def verdict(self) -> str:
+        if self.failed:
+            return "failed"
         if self.value is None:
             return "skipped"
         if self.target is None:

@@ -18,11 +18,11 @@ from services.chassis.events.relay import Relay
 from services.chassis.storage.database import Store
 from services.chassis.storage.session import Session
 from services.kernel.clock import SystemClock
-from services.order.tables import metadata
 from tests.load.figures import OURS
 from tests.load.programs import commands, steps
 from tests.load.programs.commands import Json
 from tests.load.programs.steps import Steps
+from tests.load.programs.tables import metadata
 
 ORDERS_UNDER_WAY = 128
 LOOK_EVERY_S = 0.005

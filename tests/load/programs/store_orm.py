@@ -12,8 +12,7 @@ from sqlalchemy.orm import registry
 
 from services.chassis.events.envelope import envelope
 from services.kernel.clock import to_micros
-from services.order import tables
-from tests.load.programs import commands, steps
+from tests.load.programs import commands, steps, tables
 from tests.load.programs.commands import Json
 from tests.load.programs.steps import Step
 

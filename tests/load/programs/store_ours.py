@@ -17,11 +17,11 @@ from services.chassis.storage.idempotency import call
 from services.chassis.storage.session import Session
 from services.chassis.storage.statement import Statement, insert
 from services.kernel.clock import SystemClock, to_micros
-from services.order.tables import metadata, order_events, orders
 from tests.load import messages
 from tests.load.programs import commands, steps
 from tests.load.programs.commands import Json
 from tests.load.programs.steps import Step
+from tests.load.programs.tables import metadata, order_events, orders
 
 EVENTS: Final = EventStore(order_events)
 _insert = insert(orders)
