@@ -24,7 +24,7 @@ def http_ok(host: str, port: int, path: str) -> Ready:
 
 
 def edge_with_backends(host: str, port: int) -> Ready:
-    """A gateway that is ready and has a connection to every one of its backends."""
+    """A gateway that is ready and connected to all its backends, as its operations port says."""
 
     async def ask() -> bool:
         answer = await _answer(host, port, _get(host, port, "/health/ready"))

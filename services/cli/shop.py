@@ -26,7 +26,15 @@ from services.cli.ports import HOST
 from services.cli.readiness import edge_with_backends, http_ok, nats_with_jetstream
 from services.cli.refusal import Refused
 from services.cli.restarts import RestartPolicy
-from services.cli.supervisor import READY_EVERY_S, START_MAX_S, DidNotStart, Notice, Program, Supervisor
+from services.cli.supervisor import (
+    READY_EVERY_S,
+    START_MAX_S,
+    DidNotStart,
+    Notice,
+    NotInTime,
+    Program,
+    Supervisor,
+)
 
 NATS: Final = "nats"
 GATEWAY: Final = "gateway"
@@ -97,7 +105,7 @@ class Shop:
         """Starts everything; returns when all of it is ready and `endpoints.json` says so."""
         try:
             await self._start()
-        except (DidNotStart, OSError) as failure:
+        except (DidNotStart, NotInTime, OSError) as failure:
             await self.stop()
             raise Refused(str(failure)) from None
         except BaseException:
@@ -108,6 +116,21 @@ class Shop:
         """Stops everything, edge first, broker last; no process stays behind."""
         self._is_open = False
         await self._open.aclose()
+
+    async def wait_ready(self) -> None:
+        """Waits until every program is ready and the edge is connected to every service.
+
+        For those who had programs killed: an edge whose service was away looks for it only now and then.
+        Raises NotInTime.
+        """
+        await self.programs.wait_ready()
+        connected = edge_with_backends(HOST, self._ports.gateway_operations)
+        try:
+            async with asyncio.timeout(START_MAX_S):
+                while not await connected():  # noqa: ASYNC110 (nobody tells us; we have to ask)
+                    await asyncio.sleep(READY_EVERY_S)
+        except TimeoutError:
+            raise NotInTime(f"{GATEWAY} has no connection to every service") from None
 
     @property
     def endpoints(self) -> Endpoints:
@@ -140,7 +163,7 @@ class Shop:
         self._open.callback(self.folder.endpoints.unlink, missing_ok=True)  # before anything is stopped
         await self._prepare()
         await self.programs.start(*SERVICES, GATEWAY)
-        await self._edge_sees_services()
+        await self.wait_ready()
         self._is_open = True
         self.endpoints.write(self.folder.endpoints)
 
@@ -154,19 +177,12 @@ class Shop:
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
 
-    async def _edge_sees_services(self) -> None:
-        """The edge may have looked for a service before it was there, and only looks again after a while."""
-        connected = edge_with_backends(HOST, self._ports.gateway_operations)
-        try:
-            async with asyncio.timeout(START_MAX_S):
-                while not await connected():  # noqa: ASYNC110 (nobody tells us; we have to ask)
-                    await asyncio.sleep(READY_EVERY_S)
-        except TimeoutError:
-            raise DidNotStart(f"{GATEWAY} has no connection to every service") from None
-
     def _noticed(self, notice: Notice) -> None:
         if notice.event == "ready" and self._is_open:
-            self.endpoints.write(self.folder.endpoints)  # it has a new pid
+            try:
+                self.endpoints.write(self.folder.endpoints)  # it has a new pid
+            except OSError as error:
+                self._on_notice(Notice(notice.name, "hidden", f"{self.folder.endpoints}: {error.strerror}"))
         self._on_notice(notice)
 
     async def _migrate(self) -> None:

@@ -59,7 +59,7 @@ class Notice:
 
     name: str
     event: str
-    """`ready`, `died`, `restarting` or `stopped`."""
+    """`ready`, `died`, `restarting`, `stopped`, or `hidden`: up, but nobody can be told where."""
 
     detail: str = ""
     pid: int = 0
@@ -158,11 +158,14 @@ class Supervisor:
             raise failures[0]
 
     def kill_all(self) -> None:
-        """Ends everything without warning, as a power cut would; nothing is restarted."""
+        """Kill -9 to everything at once, as a power cut would; nothing is restarted.
+
+        `stop` waits for the end.
+        """
         for kept in self._kept.values():
-            kept.held = True
-        for name in self._kept:
-            self.kill(name)
+            kept.is_ending = True
+            if kept.process is not None:
+                kept.process.send(signal.SIGKILL)
 
     # One program
 
@@ -264,6 +267,8 @@ class Supervisor:
             delay_s = self._restarts.delay_s(deaths, random.random)
             self._on_notice(Notice(kept.program.name, "restarting", f"in {delay_s:.1f} s"))
             await asyncio.sleep(delay_s)
+            if kept.is_ending:
+                return
 
     async def _live(self, kept: _Kept) -> int:
         """One process from its start to its end; what it ended with."""

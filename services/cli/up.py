@@ -1,6 +1,7 @@
 """`bodega up`: runs a whole shop until it is asked to stop."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -46,7 +47,8 @@ async def _run(shop: "Shop") -> None:
         asked.set()
 
     for number in _STOPPING:
-        loop.add_signal_handler(number, stop)
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            loop.add_signal_handler(number, stop)
     starting = asyncio.create_task(shop.start())
     waiting = asyncio.create_task(asked.wait())
     try:
@@ -66,14 +68,15 @@ async def _run(shop: "Shop") -> None:
 
 def _show(notice: "Notice") -> None:
     """A line for what happens to a program; silent about what went as planned."""
-    if notice.event in ("died", "restarting"):
+    if notice.event in ("died", "restarting", "hidden"):
         _say(f"{notice.name} {notice.event} {notice.detail}")
     elif notice.event == "ready":
         _say(f"{notice.name} is up, pid {notice.pid}")
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 (what the user is told)
+    with contextlib.suppress(BrokenPipeError):  # nobody reads any more, and the shop goes on
+        print(line, flush=True)  # noqa: T201 (what the user is told)
 
 
 def _show_table(shop: "Shop") -> None:

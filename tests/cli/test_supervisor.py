@@ -173,6 +173,7 @@ async def test_everything_can_be_killed_at_once_and_started_again(tmp_path: Path
     async with supervising(tmp_path, program("a"), program("b")) as programs:
         await programs.start()
         programs.kill_all()
+        await programs.stop()
         for name in ("a", "b"):
             assert await programs.wait_exit(name) == -signal.SIGKILL
         await programs.start()

@@ -61,5 +61,5 @@ def shopper(shop: Endpoints) -> Iterator[Shopper]:
 def errors_logged(logs: Path) -> list[str]:
     """Whatever any program thought was an error; no journey makes one."""
     lines = [line for log in logs.glob("*.log") for line in log.read_text().splitlines()]
-    found = [line for line in lines if line.startswith("{") and json.loads(line)["level"] == "error"]
+    found = [line for line in lines if line.startswith("{") and json.loads(line).get("level") == "error"]
     return found + [line for line in lines if line.startswith("Traceback")]

@@ -1,10 +1,16 @@
 """`bodega demo` and `bodega verify` against a shop that has seen other customers."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
+
+from services.cli import shopper as shopping
+from services.cli.endpoints import Endpoints
+from services.cli.shopper import Shopper, new_id
 
 RUN_MAX_S = 110.0
 
@@ -37,3 +43,28 @@ def test_verify_finds_that_all_holds_and_shows_what_it_counted(data: Path) -> No
         "orders.replay",
     ):
         assert check in done.stdout
+
+
+async def test_verify_of_a_shop_that_is_busy_takes_no_movement_for_a_violation(
+    data: Path, shop: Endpoints, shopper: Shopper
+) -> None:
+    buyer = shopper.buyer()["userId"]
+    card = shopper.payment_method(buyer)["paymentMethodId"]
+    product = shopper.product("Mug", cents=900, on_hand=1000)["productId"]
+    stop = asyncio.Event()
+
+    async def keep_buying(client: httpx.AsyncClient) -> int:
+        bought = 0
+        while not stop.is_set():
+            body = shopping.order(buyer, card, {product: 1})
+            reply = await client.post("/api/v1/orders", json=body, headers={"Idempotency-Key": new_id()})
+            assert reply.status_code == 201
+            bought += 1
+        return bought
+
+    async with httpx.AsyncClient(base_url=shop.gateway, timeout=30.0) as client:
+        buyers = [asyncio.create_task(keep_buying(client)) for _ in range(8)]
+        done = await asyncio.to_thread(bodega, "verify", "--data", str(data), "--settle", "3s")
+        stop.set()
+        assert sum(await asyncio.gather(*buyers)) > 0
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
