@@ -12,6 +12,7 @@ from enum import StrEnum
 from services.kernel import errors, ids
 from services.kernel.money import Money
 
+FOUND = "found"  # in the keys of operations that we learnt of from the provider's books
 NO_CURRENCY = "XXX"  # ISO 4217: no currency is involved; what a tombstone amounts to
 
 
@@ -255,6 +256,14 @@ class Payment:
         return {State.AUTHORIZED: Kind.VOID, State.CAPTURED: Kind.REFUND}.get(self.state)
 
     @property
+    def turned_up_late(self) -> bool:
+        """Whether the provider took money that nobody here had asked for any more."""
+        return self.closed and any(
+            done.kind is Kind.CAPTURE and done.key.startswith(f"{self.payment_id}/{FOUND}/")
+            for done in self.operations
+        )
+
+    @property
     def at_rest(self) -> bool:
         """Nothing is unanswered and nothing remains to be undone."""
         return self.pending is None and self.next_undo is None
@@ -368,7 +377,7 @@ def _found(payment: Payment, kind: Kind, amount: Money, at: datetime) -> Payment
     found = Operation(
         number=number,
         kind=kind,
-        key=f"{payment.payment_id}/found/{number}",
+        key=f"{payment.payment_id}/{FOUND}/{number}",
         amount=amount,
         begun_at=at,
         outcome=Outcome.SUCCEEDED,

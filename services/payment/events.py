@@ -38,6 +38,7 @@ def to_message(payment: domain.Payment, event: domain.Event) -> Message:
                 order_id=order_id,
                 user_id=user_id,
                 amount=convert.money_to_proto(amount),
+                late=payment.turned_up_late,
             )
         case domain.Voided():
             return pb.PaymentVoided(payment_id=payment_id, order_id=order_id, user_id=user_id)

@@ -167,6 +167,8 @@ def test_late_money_resurrects_nothing_and_goes_back() -> None:
     voided = done(closed(authorized()).undo(at=AT))
     late = voided.adopt(standing(captured=TEN), at=LATER)
     assert late.next_undo is Kind.REFUND
+    assert late.turned_up_late
+    assert not voided.turned_up_late
     back = done(late.undo(at=LATER))
     assert (back.state, back.captured, back.refunded) == (State.REFUNDED, TEN, TEN)
 

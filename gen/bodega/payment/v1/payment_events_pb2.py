@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&bodega/payment/v1/payment_events.proto\x12\x11\x62odega.payment.v1\x1a\x17google/type/money.proto\"\x92\x01\n\x11PaymentAuthorized\x12\x1d\n\npayment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x03 \x01(\tR\x06userId\x12*\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x06\x61mount\"\xb3\x01\n\x0fPaymentDeclined\x12\x1d\n\npayment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x03 \x01(\tR\x06userId\x12*\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x06\x61mount\x12!\n\x0c\x64\x65\x63line_code\x18\x05 \x01(\tR\x0b\x64\x65\x63lineCode\"\x90\x01\n\x0fPaymentCaptured\x12\x1d\n\npayment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x03 \x01(\tR\x06userId\x12*\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x06\x61mount\"v\n\rPaymentVoided\x12\x1d\n\npayment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x03 \x01(\tR\x06userId\x12\x12\n\x04late\x18\x04 \x01(\x08R\x04late\"\xa4\x01\n\x0fPaymentRefunded\x12\x1d\n\npayment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x03 \x01(\tR\x06userId\x12*\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x06\x61mount\x12\x12\n\x04late\x18\x05 \x01(\x08R\x04late\"Y\n\x12PaymentMethodAdded\x12*\n\x11payment_method_id\x18\x01 \x01(\tR\x0fpaymentMethodId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\"[\n\x14PaymentMethodRemoved\x12*\n\x11payment_method_id\x18\x01 \x01(\tR\x0fpaymentMethodId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userIdb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&bodega/payment/v1/payment_events.proto\x12\x11\x62odega.payment.v1\x1a\x17google/type/money.proto\"\x92\x01\n\x11PaymentAuthorized\x12\x1d\n\npayment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x03 \x01(\tR\x06userId\x12*\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x06\x61mount\"\xb3\x01\n\x0fPaymentDeclined\x12\x1d\n\npayment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x03 \x01(\tR\x06userId\x12*\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x06\x61mount\x12!\n\x0c\x64\x65\x63line_code\x18\x05 \x01(\tR\x0b\x64\x65\x63lineCode\"\x90\x01\n\x0fPaymentCaptured\x12\x1d\n\npayment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x03 \x01(\tR\x06userId\x12*\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x06\x61mount\"b\n\rPaymentVoided\x12\x1d\n\npayment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x03 \x01(\tR\x06userId\"\xa4\x01\n\x0fPaymentRefunded\x12\x1d\n\npayment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x03 \x01(\tR\x06userId\x12*\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x06\x61mount\x12\x12\n\x04late\x18\x05 \x01(\x08R\x04late\"Y\n\x12PaymentMethodAdded\x12*\n\x11payment_method_id\x18\x01 \x01(\tR\x0fpaymentMethodId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\"[\n\x14PaymentMethodRemoved\x12*\n\x11payment_method_id\x18\x01 \x01(\tR\x0fpaymentMethodId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userIdb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,11 +39,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYMENTCAPTURED']._serialized_start=418
   _globals['_PAYMENTCAPTURED']._serialized_end=562
   _globals['_PAYMENTVOIDED']._serialized_start=564
-  _globals['_PAYMENTVOIDED']._serialized_end=682
-  _globals['_PAYMENTREFUNDED']._serialized_start=685
-  _globals['_PAYMENTREFUNDED']._serialized_end=849
-  _globals['_PAYMENTMETHODADDED']._serialized_start=851
-  _globals['_PAYMENTMETHODADDED']._serialized_end=940
-  _globals['_PAYMENTMETHODREMOVED']._serialized_start=942
-  _globals['_PAYMENTMETHODREMOVED']._serialized_end=1033
+  _globals['_PAYMENTVOIDED']._serialized_end=662
+  _globals['_PAYMENTREFUNDED']._serialized_start=665
+  _globals['_PAYMENTREFUNDED']._serialized_end=829
+  _globals['_PAYMENTMETHODADDED']._serialized_start=831
+  _globals['_PAYMENTMETHODADDED']._serialized_end=920
+  _globals['_PAYMENTMETHODREMOVED']._serialized_start=922
+  _globals['_PAYMENTMETHODREMOVED']._serialized_end=1013
 # @@protoc_insertion_point(module_scope)

@@ -138,26 +138,22 @@ class PaymentVoided(_message.Message):
     PAYMENT_ID_FIELD_NUMBER: _builtins.int
     ORDER_ID_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
-    LATE_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """The payment; empty if the void came before any authorization."""
     order_id: _builtins.str
     """The order."""
     user_id: _builtins.str
     """Who would have paid; empty if nothing was authorized."""
-    late: _builtins.bool
-    """Whether the hold turned up only after the order's money had been brought to nothing."""
     def __init__(
         self,
         *,
         payment_id: _builtins.str = ...,
         order_id: _builtins.str = ...,
         user_id: _builtins.str = ...,
-        late: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["late", b"late", "order_id", b"order_id", "payment_id", b"payment_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id", "payment_id", b"payment_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
