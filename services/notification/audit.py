@@ -48,6 +48,18 @@ def _find_tried(connection: sa.Connection) -> Finding:
     return judged("notifications.tried", violations, **figures)
 
 
+def _find_explained(connection: sa.Connection) -> Finding:
+    """The figures are what an operator looks for: how many were given up, and why."""
+    parked = connection.execute(
+        sa.select(notifications.c.problem, sa.func.count().label("messages"))
+        .where(notifications.c.state == str(State.PARKED))
+        .group_by(notifications.c.problem)
+    ).all()
+    violations = [f"{row.messages} parked messages do not say why" for row in parked if not row.problem]
+    figures = {f"parked_{row.problem.lower()}": row.messages for row in parked if row.problem}
+    return judged("notifications.explained", violations, **figures)
+
+
 def _find_received(connection: sa.Connection) -> Finding:
     """Only of messages so young that the inbox remembers their events."""
     kept_micros = (inbox.KEPT - INBOX_MARGIN) // timedelta(microseconds=1)
@@ -66,5 +78,6 @@ def _count(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> int:
 CHECKS: Final = (
     Check("notifications.once", "Each fact has at most one message.", _find_once),
     Check("notifications.tried", f"A message that is due is tried within {TRIED_WITHIN}.", _find_tried),
+    Check("notifications.explained", "Each message that was given up says why.", _find_explained),
     Check("notifications.received", "Each message is of an event that was received.", _find_received),
 )

@@ -9,13 +9,26 @@ from services.kernel.clock import Clock
 from services.notification.domain import Notification
 
 
+class NotSent(Exception):
+    """The message was not sent, and may be tried again. The problem is a code, never anybody's words."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class Undeliverable(NotSent):
+    """It was not sent and never will be, however often it is tried."""
+
+
 class ChannelPort(Protocol):
     """Where the sender hands messages over."""
 
     async def send(self, notification: Notification) -> None:
         """Returns when the message is out of our hands; raises anything if it is not.
 
-        The same message may come twice, under the same id, if the process died inside the first send.
+        Undeliverable ends it; whatever else is raised, the message comes again. It may also come again, under
+        the same id, if the process died inside the first send.
         """
 
 

@@ -13,7 +13,10 @@ _STATES: Final = {
     State.SENT: pb.Notification.STATE_SENT,
     State.PARKED: pb.Notification.STATE_PARKED,
 }
-_CHANNELS: Final = {Channel.CONSOLE: pb.Notification.CHANNEL_CONSOLE}
+_CHANNELS: Final = {
+    Channel.CONSOLE: pb.Notification.CHANNEL_CONSOLE,
+    Channel.EMAIL: pb.Notification.CHANNEL_EMAIL,
+}
 
 
 def key(user_id: str) -> str:
@@ -33,6 +36,7 @@ def notification_to_proto(notification: Notification) -> pb.Notification:
         body=message.body,
         channel=_CHANNELS[notification.channel],
         state=_STATES[notification.state],
+        problem=notification.problem if notification.state is State.PARKED else "",
         create_time=_timestamp(notification.created_at),
         sent_time=_timestamp(notification.sent_at) if notification.sent_at else None,
     )

@@ -1,12 +1,14 @@
 """Messages to people: written once, tried until they are sent or parked. Pure."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-TRIES_MAX: Final = 8
-"""Then a message is parked: with the waits in between about two minutes, by when a person should look."""
+TRIES_MAX: Final = 16
+"""Then a message is parked: with the waits in between about an hour. A mail server that restarts, or that
+greylists strangers, needs less; by then a person should look."""
 
 
 class State(StrEnum):
@@ -21,6 +23,7 @@ class Channel(StrEnum):
     """Ways to reach a person."""
 
     CONSOLE = "CONSOLE"
+    EMAIL = "EMAIL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class Message:
     title: str
     body: str
     order_id: str = ""
+    particulars: Mapping[str, str] = field(default_factory=dict)
+    """What the fact says, by name: enough to say it in another language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class Notification:
     tries: int = 0
     sent_at: datetime | None = None
     problem: str = ""
-    """What kept the last try from succeeding: the kind of error, no more."""
+    """What kept the last try from succeeding: a code or the kind of error, never anybody's words."""
 
     traceparent: str = ""
     """The trace of whoever caused the fact; the send belongs to it."""
@@ -94,3 +99,7 @@ class Notification:
         tries = self.tries + 1
         state = State.PARKED if tries >= TRIES_MAX else State.PENDING
         return replace(self, state=state, tries=tries, next_try_at=at + retry_in, problem=problem)
+
+    def given_up(self, problem: str) -> "Notification":
+        """It can never be sent: parked at once."""
+        return replace(self, state=State.PARKED, tries=self.tries + 1, problem=problem)

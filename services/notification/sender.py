@@ -9,7 +9,7 @@ between, the message is sent again, under the same id. One process at a time may
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -20,19 +20,25 @@ from services.chassis.storage.database import Store
 from services.chassis.telemetry import logger
 from services.kernel.clock import Clock
 from services.kernel.errors import Stale, Unavailable
-from services.notification.channels import ChannelPort
-from services.notification.domain import Notification, State
+from services.notification.channels import ChannelPort, NotSent, Undeliverable
+from services.notification.domain import Channel, Notification, State
 from services.notification.store import Transaction
 
 SENDS_MAX: Final = 32
 """Under way at once: as many as a mail server may like to be asked at a time."""
 
-SEND_TIMEOUT_S: Final = 10.0
+SEND_TIMEOUT_S: Final = 60.0
+"""The last resort: channels have bounds of their own, below this one."""
+
 LEAVE_S: Final = 3.0  # what sends under way are given to end when the service stops; then they are cut off
 LOOK_EVERY_S: Final = 30.0  # commits wake the sender; this is for what another process wrote
 
-BACKOFF: Final = Backoff(first_s=2.0, max_s=60.0)
+BACKOFF: Final = Backoff(first_s=2.0, max_s=900.0)
+"""A quarter of an hour at most: what a mail server that is back is waited for, and a greylist asks for."""
+
 NOTE_BACKOFF: Final = Backoff(first_s=0.05, max_s=2.0)
+
+NO_CHANNEL: Final = "NO_CHANNEL"
 
 BEFORE_SEND: Final = failpoints.site("notification.send.before")
 AFTER_SEND: Final = failpoints.site("notification.send.after")
@@ -46,14 +52,14 @@ class Sender:
     def __init__(
         self,
         store: Store[Transaction],
-        channel: ChannelPort,
+        channels: Mapping[Channel, ChannelPort],
         *,
         clock: Clock,
         random: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._store = store
-        self._channel = channel
+        self._channels = channels
         self._clock = clock
         self._random = random
         self._sleep = sleep
@@ -132,16 +138,29 @@ class Sender:
         await failpoints.areach(BEFORE_SEND)
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
-                await self._channel.send(notification)
+                await self._hand_over(notification)
         except Exception as error:  # noqa: BLE001 (whatever a channel raises, the message was not sent)
-            wait = timedelta(seconds=BACKOFF.delay_s(notification.tries + 1, self._random))
-            problem = type(error).__name__
-            failed = notification.failed(problem, at=self._clock.now(), retry_in=wait)
-            say = _log.error if failed.state is State.PARKED else _log.warning
-            say("message not sent", state=str(failed.state), tries=failed.tries, error=problem)
-            return failed
+            return self._not_sent(notification, error)
         await failpoints.areach(AFTER_SEND)
         return notification.sent(at=self._clock.now())
+
+    async def _hand_over(self, notification: Notification) -> None:
+        channel = self._channels.get(notification.channel)
+        if channel is None:  # written down before the settings changed; they may change back
+            raise NotSent(NO_CHANNEL)
+        await channel.send(notification)
+
+    def _not_sent(self, notification: Notification, error: Exception) -> Notification:
+        # Never the error's own words: they may quote an address.
+        problem = error.problem if isinstance(error, NotSent) else type(error).__name__
+        if isinstance(error, Undeliverable):
+            stands = notification.given_up(problem)
+        else:
+            wait = timedelta(seconds=BACKOFF.delay_s(notification.tries + 1, self._random))
+            stands = notification.failed(problem, at=self._clock.now(), retry_in=wait)
+        say = _log.error if stands.state is State.PARKED else _log.warning
+        say("message not sent", state=str(stands.state), tries=stands.tries, problem=problem)
+        return stands
 
     async def _note(self, tried: Notification) -> None:
         """Writes down how it went, however long the database says "not now": else it would be sent again."""

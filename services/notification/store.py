@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
+import orjson
 import sqlalchemy as sa
 
 from services.chassis.storage.session import Row, Session
@@ -53,7 +54,13 @@ def from_row(row: Row) -> Notification:
     """The message that a row of `notifications` holds."""
     return Notification(
         id=row["notification_id"],
-        message=Message(row["user_id"], row["title"], row["body"], row["order_id"]),
+        message=Message(
+            row["user_id"],
+            row["title"],
+            row["body"],
+            row["order_id"],
+            particulars=orjson.loads(row["particulars"]),
+        ),
         fact=Fact(row["event_id"], row["event_type"]),
         channel=Channel(row["channel"]),
         created_at=from_micros(row["create_time"]),
@@ -76,6 +83,7 @@ def _row(notification: Notification) -> dict[str, Any]:
         "order_id": message.order_id,
         "title": message.title,
         "body": message.body,
+        "particulars": orjson.dumps(dict(message.particulars)).decode(),
         "channel": str(notification.channel),
         "state": str(notification.state),
         "tries": notification.tries,

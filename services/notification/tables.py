@@ -32,6 +32,7 @@ notifications = sa.Table(
     sa.Column("order_id", sa.Text, nullable=False),
     sa.Column("title", sa.Text, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
+    sa.Column("particulars", sa.Text, nullable=False, server_default="{}"),  # a JSON object of strings
     sa.Column("channel", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("tries", sa.Integer, nullable=False),

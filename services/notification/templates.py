@@ -1,7 +1,8 @@
-"""What each fact says to whom: a plain function per event. Pure.
+"""Which facts are told, and what of each is said. Pure; the words stand in `wording`.
 
 Every event listed here is told; any other is not. An order that needs attention is the shop's business, not
-the buyer's; that an order was placed they have just seen themselves.
+the buyer's; that an order was placed they have just seen themselves; that money goes back is told by
+payment's PaymentRefunded, whatever set it off, and hence not once more by the order's OrderRefunded.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,87 +14,72 @@ from bodega.user.v1 import user_events_pb2 as users
 from google.type.money_pb2 import Money as MoneyMessage
 
 from services.kernel.money import Money
+from services.notification import wording
 from services.notification.domain import Message
+from services.notification.wording.language import Particulars
 
 Template = Callable[[Any], Message]
-
-_WHY_REJECTED: Final = {
-    "OUT_OF_STOCK": "something in it is out of stock",
-    "PAYMENT_DECLINED": "the payment was declined",
-}
+"""From an event to what it says to whom."""
 
 
-def order_confirmed(event: orders.OrderConfirmed) -> Message:
-    return _of_order(
-        event, "Order confirmed", f"Your order {event.order_id} over {_amount(event.total)} is paid."
-    )
+def order_confirmed(event: orders.OrderConfirmed) -> Particulars:
+    return {"order_id": event.order_id, "amount": _amount(event.total)}
 
 
-def order_rejected(event: orders.OrderRejected) -> Message:
-    why = _WHY_REJECTED.get(event.reason, "it could not be completed")
-    body = f"Your order {event.order_id} came to nothing because {why}. You are not charged for it."
-    return _of_order(event, "Order rejected", body)
+def order_rejected(event: orders.OrderRejected) -> Particulars:
+    return {"order_id": event.order_id, "reason": event.reason}
 
 
-def order_cancelled(event: orders.OrderCancelled) -> Message:
+def order_cancelled(event: orders.OrderCancelled) -> Particulars:
     """Without the reason: those are somebody's own words, and this may show up anywhere."""
-    body = f"Your order {event.order_id} is cancelled. Whatever was taken for it is given back."
-    return _of_order(event, "Order cancelled", body)
+    return {"order_id": event.order_id}
 
 
-def payment_declined(event: payments.PaymentDeclined) -> Message:
-    body = f"The payment of {_amount(event.amount)} for your order {event.order_id} was declined."
-    return _of_order(event, "Payment declined", body)
+def payment_amount(event: payments.PaymentDeclined | payments.PaymentRefunded) -> Particulars:
+    return {"order_id": event.order_id, "amount": _amount(event.amount)}
 
 
-def payment_refunded(event: payments.PaymentRefunded) -> Message:
-    body = f"{_amount(event.amount)} for your order {event.order_id} are on their way back to you."
-    return _of_order(event, "Payment refunded", body)
+def nothing_more(_event: Any) -> Particulars:
+    """The fact says it all."""
+    return {}
 
 
-def user_registered(event: users.UserRegistered) -> Message:
-    return Message(event.user_id, "Welcome", "Your account is registered and waits to be activated.")
-
-
-def user_activated(event: users.UserActivated) -> Message:
-    return Message(event.user_id, "Account activated", "Your account is active: you can buy now.")
-
-
-def user_suspended(event: users.UserSuspended) -> Message:
-    return Message(event.user_id, "Account suspended", "Your account is suspended: you cannot buy for now.")
-
-
-def user_reinstated(event: users.UserReinstated) -> Message:
-    return Message(event.user_id, "Account reinstated", "Your account is active again.")
-
-
-def user_deactivated(event: users.UserDeactivated) -> Message:
-    return Message(event.user_id, "Account closed", "Your account is closed. Thank you for having been here.")
-
-
-TEMPLATES: Final[Mapping[str, Mapping[str, Template]]] = {
-    "order": {
-        orders.OrderConfirmed.DESCRIPTOR.full_name: order_confirmed,
-        orders.OrderRejected.DESCRIPTOR.full_name: order_rejected,
-        orders.OrderCancelled.DESCRIPTOR.full_name: order_cancelled,
-    },
-    "payment": {
-        payments.PaymentDeclined.DESCRIPTOR.full_name: payment_declined,
-        payments.PaymentRefunded.DESCRIPTOR.full_name: payment_refunded,
-    },
-    "user": {
-        users.UserRegistered.DESCRIPTOR.full_name: user_registered,
-        users.UserActivated.DESCRIPTOR.full_name: user_activated,
-        users.UserSuspended.DESCRIPTOR.full_name: user_suspended,
-        users.UserReinstated.DESCRIPTOR.full_name: user_reinstated,
-        users.UserDeactivated.DESCRIPTOR.full_name: user_deactivated,
-    },
+_SAID: Final[Mapping[Any, Callable[[Any], Particulars]]] = {
+    orders.OrderConfirmed: order_confirmed,
+    orders.OrderRejected: order_rejected,
+    orders.OrderCancelled: order_cancelled,
+    payments.PaymentDeclined: payment_amount,
+    payments.PaymentRefunded: payment_amount,
+    users.UserRegistered: nothing_more,
+    users.UserActivated: nothing_more,
+    users.UserSuspended: nothing_more,
+    users.UserReinstated: nothing_more,
+    users.UserDeactivated: nothing_more,
 }
+
+
+def _template(particulars_of: Callable[[Any], Particulars]) -> Template:
+    def message(event: Any) -> Message:
+        particulars = particulars_of(event)
+        said = wording.SHOP.says(event.DESCRIPTOR.name, particulars)
+        assert said is not None, "the shop's language has words for every fact that is told"
+        title, body = said
+        order_id = particulars.get("order_id", "")
+        return Message(event.user_id, title, body, order_id=order_id, particulars=particulars)
+
+    return message
+
+
+def _by_service() -> Mapping[str, Mapping[str, Template]]:
+    templates: dict[str, dict[str, Template]] = {}
+    for kind, particulars_of in _SAID.items():
+        name = kind.DESCRIPTOR.full_name
+        templates.setdefault(name.split(".")[1], {})[name] = _template(particulars_of)
+    return templates
+
+
+TEMPLATES: Final = _by_service()
 """By the service whose facts they are, then by the full name of the event."""
-
-
-def _of_order(event: Any, title: str, body: str) -> Message:
-    return Message(event.user_id, title, body, order_id=event.order_id)
 
 
 def _amount(amount: MoneyMessage) -> str:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -71,7 +72,7 @@ TOLD: list[tuple[ProtoMessage, Message]] = [
 def test_a_fact_is_told_in_words(event: ProtoMessage, message: Message) -> None:
     package, name = event.DESCRIPTOR.full_name.rsplit(".", 1)
     template = TEMPLATES[package.split(".")[1]][f"{package}.{name}"]
-    assert template(event) == message
+    assert replace(template(event), particulars={}) == message
 
 
 def test_every_template_tells_whom_and_what() -> None:
@@ -80,6 +81,8 @@ def test_every_template_tells_whom_and_what() -> None:
             found = descriptor_pool.Default().FindMessageTypeByName(event_type)
             event = message_factory.GetMessageClass(found)()
             event.user_id = "u1"  # type: ignore[attr-defined]
+            if "order_id" in found.fields_by_name:
+                event.order_id = "o1"  # type: ignore[attr-defined]
             for amount in ("total", "amount"):
                 if amount in found.fields_by_name:
                     getattr(event, amount).CopyFrom(PRICE)
@@ -87,11 +90,14 @@ def test_every_template_tells_whom_and_what() -> None:
             assert message.user_id == "u1"
             assert message.title
             assert message.body
+            assert message.order_id == getattr(event, "order_id", "")
 
 
 def test_what_is_not_the_customers_business_is_not_told() -> None:
     names = {name.rpartition(".")[2] for templates in TEMPLATES.values() for name in templates}
     assert names.isdisjoint({"OrderNeedsAttention", "OrderPlaced", "UserUpdated", "PaymentVoided"})
+    # PaymentRefunded tells of the same money.
+    assert "OrderRefunded" not in names
 
 
 def test_a_message_is_due_at_once() -> None:
@@ -117,3 +123,8 @@ def test_the_last_failed_try_parks_the_message() -> None:
         message = message.failed("OSError", at=AT, retry_in=timedelta())
         states.append(message.state)
     assert states == [State.PENDING] * (TRIES_MAX - 1) + [State.PARKED]
+
+
+def test_what_can_never_be_sent_is_parked_at_once() -> None:
+    parked = written(1).given_up("NO_ADDRESS")
+    assert (parked.state, parked.tries, parked.problem) == (State.PARKED, 1, "NO_ADDRESS")

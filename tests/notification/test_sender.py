@@ -11,7 +11,7 @@ from services.chassis.testing import FakeClock
 from services.kernel.clock import SystemClock
 from services.kernel.errors import Unavailable
 from services.notification.channels import ChannelPort, Console
-from services.notification.domain import TRIES_MAX, State
+from services.notification.domain import TRIES_MAX, Channel, State
 from services.notification.sender import SENDS_MAX, Sender
 from services.notification.store import Transaction
 from tests.notification.conftest import WAIT_MAX_S, Messages, ScriptedChannel, Watched, add, written
@@ -20,7 +20,8 @@ from tests.notification.conftest import WAIT_MAX_S, Messages, ScriptedChannel, W
 @asynccontextmanager
 async def sending(store: Messages, channel: ChannelPort) -> AsyncIterator[asyncio.Task[None]]:
     """A sender at work, whose waits between tries are none."""
-    task = asyncio.create_task(Sender(store, channel, clock=SystemClock(), random=lambda: 0.0).run())
+    channels = {Channel.CONSOLE: channel, Channel.EMAIL: channel}
+    task = asyncio.create_task(Sender(store, channels, clock=SystemClock(), random=lambda: 0.0).run())
     try:
         yield task
     finally:

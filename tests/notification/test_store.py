@@ -1,14 +1,21 @@
+import re
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 
 from services.chassis import audit as chassis_audit
-from services.chassis.storage.migrations import differences
+from services.chassis.storage.migrations import differences, migrate
+from services.chassis.storage.sqlite import engine_for_migrations
 from services.notification import audit
 from services.notification.domain import Channel, Fact, Message, Notification, State
-from services.notification.store import Transaction
-from services.notification.tables import metadata
-from tests.notification.conftest import Messages, add, written
+from services.notification.store import Transaction, from_row
+from services.notification.tables import metadata, notifications
+from tests.notification.conftest import MIGRATIONS, Messages, add, written
 
 LATER = timedelta(minutes=1)
 
@@ -93,6 +100,12 @@ async def test_the_audit_holds_and_sees_what_is_broken(store: Messages, database
         vandal.execute("INSERT INTO inbox SELECT 'c', event_id, create_time FROM notifications")
         vandal.commit()
         assert findings() == {check.name: True for check in audit.CHECKS}
+        vandal.execute(
+            "UPDATE notifications SET state = 'PARKED', problem = 'NO_ADDRESS' WHERE event_id = 'e1'"
+        )
+        vandal.commit()
+        assert findings() == {check.name: True for check in audit.CHECKS}
+        vandal.execute("UPDATE notifications SET problem = '' WHERE event_id = 'e1'")
         vandal.execute("DELETE FROM inbox WHERE event_id = 'e1'")
         vandal.execute(f"UPDATE notifications SET next_try_time = next_try_time - {600 * 10**6}")  # noqa: S608
         vandal.executescript(_without_unique_events(vandal))
@@ -102,10 +115,10 @@ async def test_the_audit_holds_and_sees_what_is_broken(store: Messages, database
 def _without_unique_events(connection: sqlite3.Connection) -> str:
     """Makes the table anew without its constraint, and a second message of the first fact."""
     (sql,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'notifications'").fetchone()
-    loose = sql.replace("UNIQUE (event_id), ", "").replace("UNIQUE (event_id),", "")
+    loose = re.sub(r",\s*UNIQUE \(event_id\)", "", sql)
     assert loose != sql
     columns = "user_id, event_id, event_type, order_id, title, body, channel, state, tries, next_try_time"
-    columns += ", problem, traceparent, create_time"
+    columns += ", problem, particulars, traceparent, create_time"
     return f"""
         ALTER TABLE notifications RENAME TO old;
         {loose};
@@ -113,6 +126,41 @@ def _without_unique_events(connection: sqlite3.Connection) -> str:
         INSERT INTO notifications (notification_id, {columns}) SELECT 'twin', {columns} FROM old LIMIT 1;
         DROP TABLE old;
     """  # noqa: S608
+
+
+async def test_the_audit_counts_what_was_given_up_by_its_reason(store: Messages, database_url: str) -> None:
+    await add(store, *(written(number, f"u{number}") for number in range(4)))
+    for number, problem in enumerate(("NO_ADDRESS", "RECIPIENT_REFUSED_550", "NO_ADDRESS")):
+        await change(store, written(number).given_up(problem))
+    [check] = [check for check in audit.CHECKS if check.name == "notifications.explained"]
+    with chassis_audit.reading(database_url) as connection:
+        finding = check.find(connection)
+    assert finding.holds
+    assert finding.figures == {"parked_no_address": 2, "parked_recipient_refused_550": 1, "violations": 0}
+
+
+def test_what_was_written_before_there_was_e_mail_is_still_there(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    engine = engine_for_migrations(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO notifications (notification_id, user_id, event_id, event_type, order_id, title,"
+            " body, channel, state, tries, next_try_time, problem, traceparent, create_time)"
+            " VALUES ('n1', 'u1', 'e1', 'T', '', 'Title', 'Body', 'CONSOLE', 'PENDING', 0, 1, '', '', 1)"
+        )
+    migrate(url, MIGRATIONS)
+    with engine.begin() as connection:
+        [row] = connection.execute(sa.select(notifications)).mappings()
+        indexes = "".join(
+            connection.scalars(sa.text("SELECT sql FROM sqlite_master WHERE sql LIKE '%INDEX%'"))
+        )
+    engine.dispose()
+    assert from_row(row).message == Message("u1", "Title", "Body")
+    assert "WHERE state = 'PENDING'" in indexes
 
 
 def test_the_transaction_needs_no_clock_and_no_ids() -> None:

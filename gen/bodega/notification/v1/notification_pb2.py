@@ -28,7 +28,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)bodega/notification/v1/notification.proto\x12\x16\x62odega.notification.v1\x1a\x1d\x62odega/policy/v1/policy.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x04\n\x0cNotification\x12\'\n\x0fnotification_id\x18\x01 \x01(\tR\x0enotificationId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1d\n\nevent_type\x18\x03 \x01(\tR\teventType\x12\x19\n\x08\x65vent_id\x18\x04 \x01(\tR\x07\x65ventId\x12\x19\n\x08order_id\x18\x05 \x01(\tR\x07orderId\x12\x14\n\x05title\x18\x06 \x01(\tR\x05title\x12\x12\n\x04\x62ody\x18\x07 \x01(\tR\x04\x62ody\x12\x46\n\x07\x63hannel\x18\x08 \x01(\x0e\x32,.bodega.notification.v1.Notification.ChannelR\x07\x63hannel\x12@\n\x05state\x18\t \x01(\x0e\x32*.bodega.notification.v1.Notification.StateR\x05state\x12;\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x37\n\tsent_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08sentTime\"S\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x0e\n\nSTATE_SENT\x10\x02\x12\x10\n\x0cSTATE_PARKED\x10\x03\"7\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43HANNEL_CONSOLE\x10\x01\"\x8c\x01\n\x18ListNotificationsRequest\x12!\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x8f\x01\n\x19ListNotificationsResponse\x12J\n\rnotifications\x18\x01 \x03(\x0b\x32$.bodega.notification.v1.NotificationR\rnotifications\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xda\x01\n\x13NotificationService\x12\xc2\x01\n\x11ListNotifications\x12\x30.bodega.notification.v1.ListNotificationsRequest\x1a\x31.bodega.notification.v1.ListNotificationsResponse\"H\x90\x02\x01\x9a\xac\x19\x14\n\x0c\x1a\x07user_id*\x01\x02\x12\x02\x08\x05\x18\x03\x82\xd3\xe4\x93\x02\'\x12%/api/v1/users/{user_id}/notificationsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)bodega/notification/v1/notification.proto\x12\x16\x62odega.notification.v1\x1a\x1d\x62odega/policy/v1/policy.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x05\n\x0cNotification\x12\'\n\x0fnotification_id\x18\x01 \x01(\tR\x0enotificationId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1d\n\nevent_type\x18\x03 \x01(\tR\teventType\x12\x19\n\x08\x65vent_id\x18\x04 \x01(\tR\x07\x65ventId\x12\x19\n\x08order_id\x18\x05 \x01(\tR\x07orderId\x12\x14\n\x05title\x18\x06 \x01(\tR\x05title\x12\x12\n\x04\x62ody\x18\x07 \x01(\tR\x04\x62ody\x12\x46\n\x07\x63hannel\x18\x08 \x01(\x0e\x32,.bodega.notification.v1.Notification.ChannelR\x07\x63hannel\x12@\n\x05state\x18\t \x01(\x0e\x32*.bodega.notification.v1.Notification.StateR\x05state\x12;\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x37\n\tsent_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08sentTime\x12\x18\n\x07problem\x18\x0c \x01(\tR\x07problem\"S\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x0e\n\nSTATE_SENT\x10\x02\x12\x10\n\x0cSTATE_PARKED\x10\x03\"J\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43HANNEL_CONSOLE\x10\x01\x12\x11\n\rCHANNEL_EMAIL\x10\x02\"\x8c\x01\n\x18ListNotificationsRequest\x12!\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x8f\x01\n\x19ListNotificationsResponse\x12J\n\rnotifications\x18\x01 \x03(\x0b\x32$.bodega.notification.v1.NotificationR\rnotifications\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xda\x01\n\x13NotificationService\x12\xc2\x01\n\x11ListNotifications\x12\x30.bodega.notification.v1.ListNotificationsRequest\x1a\x31.bodega.notification.v1.ListNotificationsResponse\"H\x90\x02\x01\x9a\xac\x19\x14\n\x0c\x1a\x07user_id*\x01\x02\x12\x02\x08\x05\x18\x03\x82\xd3\xe4\x93\x02\'\x12%/api/v1/users/{user_id}/notificationsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,15 +44,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListNotifications']._loaded_options = None
   _globals['_NOTIFICATIONSERVICE'].methods_by_name['ListNotifications']._serialized_options = b'\220\002\001\232\254\031\024\n\014\032\007user_id*\001\002\022\002\010\005\030\003\202\323\344\223\002\'\022%/api/v1/users/{user_id}/notifications'
   _globals['_NOTIFICATION']._serialized_start=193
-  _globals['_NOTIFICATION']._serialized_end=798
-  _globals['_NOTIFICATION_STATE']._serialized_start=658
-  _globals['_NOTIFICATION_STATE']._serialized_end=741
-  _globals['_NOTIFICATION_CHANNEL']._serialized_start=743
-  _globals['_NOTIFICATION_CHANNEL']._serialized_end=798
-  _globals['_LISTNOTIFICATIONSREQUEST']._serialized_start=801
-  _globals['_LISTNOTIFICATIONSREQUEST']._serialized_end=941
-  _globals['_LISTNOTIFICATIONSRESPONSE']._serialized_start=944
-  _globals['_LISTNOTIFICATIONSRESPONSE']._serialized_end=1087
-  _globals['_NOTIFICATIONSERVICE']._serialized_start=1090
-  _globals['_NOTIFICATIONSERVICE']._serialized_end=1308
+  _globals['_NOTIFICATION']._serialized_end=843
+  _globals['_NOTIFICATION_STATE']._serialized_start=684
+  _globals['_NOTIFICATION_STATE']._serialized_end=767
+  _globals['_NOTIFICATION_CHANNEL']._serialized_start=769
+  _globals['_NOTIFICATION_CHANNEL']._serialized_end=843
+  _globals['_LISTNOTIFICATIONSREQUEST']._serialized_start=846
+  _globals['_LISTNOTIFICATIONSREQUEST']._serialized_end=986
+  _globals['_LISTNOTIFICATIONSRESPONSE']._serialized_start=989
+  _globals['_LISTNOTIFICATIONSRESPONSE']._serialized_end=1132
+  _globals['_NOTIFICATIONSERVICE']._serialized_start=1135
+  _globals['_NOTIFICATIONSERVICE']._serialized_end=1353
 # @@protoc_insertion_point(module_scope)

@@ -37,9 +37,9 @@ class Notification(_message.Message):
         STATE_PENDING: Notification._State.ValueType  # 1
         """Written down, not yet delivered."""
         STATE_SENT: Notification._State.ValueType  # 2
-        """Handed to its channel."""
+        """Handed to its channel: printed, or accepted by the mail server."""
         STATE_PARKED: Notification._State.ValueType  # 3
-        """Given up after repeated failures; an operator should look."""
+        """Given up: it can never be delivered, or repeated tries failed. `problem` says why; an operator should look."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where a message stands."""
@@ -49,9 +49,9 @@ class Notification(_message.Message):
     STATE_PENDING: Notification.State.ValueType  # 1
     """Written down, not yet delivered."""
     STATE_SENT: Notification.State.ValueType  # 2
-    """Handed to its channel."""
+    """Handed to its channel: printed, or accepted by the mail server."""
     STATE_PARKED: Notification.State.ValueType  # 3
-    """Given up after repeated failures; an operator should look."""
+    """Given up: it can never be delivered, or repeated tries failed. `problem` says why; an operator should look."""
 
     class _Channel:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -63,6 +63,8 @@ class Notification(_message.Message):
         """Never sent."""
         CHANNEL_CONSOLE: Notification._Channel.ValueType  # 1
         """The service's own standard output."""
+        CHANNEL_EMAIL: Notification._Channel.ValueType  # 2
+        """E-mail."""
 
     class Channel(_Channel, metaclass=_ChannelEnumTypeWrapper):
         """Ways to reach a person."""
@@ -71,6 +73,8 @@ class Notification(_message.Message):
     """Never sent."""
     CHANNEL_CONSOLE: Notification.Channel.ValueType  # 1
     """The service's own standard output."""
+    CHANNEL_EMAIL: Notification.Channel.ValueType  # 2
+    """E-mail."""
 
     NOTIFICATION_ID_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
@@ -83,6 +87,7 @@ class Notification(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SENT_TIME_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     notification_id: _builtins.str
     """Names the message for ever: a UUID."""
     user_id: _builtins.str
@@ -94,13 +99,15 @@ class Notification(_message.Message):
     order_id: _builtins.str
     """The order it is about; empty if about none."""
     title: _builtins.str
-    """One line."""
+    """One line, in the shop's own language."""
     body: _builtins.str
-    """The message."""
+    """The message, in the shop's own language. An e-mail says the same in its reader's, where we have the words."""
     channel: Global___Notification.Channel.ValueType
     """How it travels."""
     state: Global___Notification.State.ValueType
     """Where it stands."""
+    problem: _builtins.str
+    """Why it is PARKED, e.g. `RECIPIENT_REFUSED_550`, `USER_DEACTIVATED` or the kind of error; empty otherwise."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was written down."""
@@ -123,10 +130,11 @@ class Notification(_message.Message):
         state: Global___Notification.State.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         sent_time: _timestamp_pb2.Timestamp | None = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "sent_time", b"sent_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "channel", b"channel", "create_time", b"create_time", "event_id", b"event_id", "event_type", b"event_type", "notification_id", b"notification_id", "order_id", b"order_id", "sent_time", b"sent_time", "state", b"state", "title", b"title", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "channel", b"channel", "create_time", b"create_time", "event_id", b"event_id", "event_type", b"event_type", "notification_id", b"notification_id", "order_id", b"order_id", "problem", b"problem", "sent_time", b"sent_time", "state", b"state", "title", b"title", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,122 @@
+"""E-mail over SMTP: one connection a letter.
+
+What the server says is repeated in logs and errors as its code only: its words may quote the address.
+"""
+
+import asyncio
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.headerregistry import Address
+from email.message import EmailMessage
+from typing import Final, Literal
+
+import aiosmtplib
+from bodega.user.v1 import user_events_pb2 as users
+
+from services.notification.channels import NotSent, Undeliverable
+from services.notification.domain import Notification
+from services.notification.letters import BadAddress, Recipient, letter
+from services.notification.recipients import Recipients
+
+Security = Literal["none", "starttls", "tls"]
+PORTS: Final[dict[Security, int]] = {"none": 25, "starttls": 587, "tls": 465}
+
+SEND_TIMEOUT_S: Final = 45.0
+"""From asking for the address to the server's last word on the letter."""
+
+QUIT_TIMEOUT_S: Final = 1.0
+"""For a farewell; the letter is accepted by then, and whatever happens now changes nothing."""
+
+BAD_ADDRESS: Final = "BAD_ADDRESS"
+
+_REFUSALS: Final[tuple[tuple[type[aiosmtplib.SMTPException], str], ...]] = (
+    (aiosmtplib.SMTPRecipientRefused, "RECIPIENT_REFUSED"),
+    (aiosmtplib.SMTPDataError, "MESSAGE_REFUSED"),
+    (aiosmtplib.SMTPSenderRefused, "SENDER_REFUSED"),
+    (aiosmtplib.SMTPAuthenticationError, "SIGN_IN_REFUSED"),
+    (aiosmtplib.SMTPResponseException, "SERVER_REFUSED"),
+)
+_OF_THE_LETTER: Final = (aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError)
+"""Refusals of this letter. Others are of the shop, its address or password: those get mended, so it waits."""
+
+_OF_THE_SHOP: Final = frozenset({530, 534, 535, 538})
+"""Codes about signing in (RFC 4954), whatever they answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailServer:
+    """Where letters are handed in, and how."""
+
+    host: str
+    port: int
+    security: Security
+    timeout_s: float
+    """For each single wait: connecting, each answer."""
+
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    tls: ssl.SSLContext | None = None
+
+    def client(self, local_hostname: str) -> aiosmtplib.SMTP:
+        return aiosmtplib.SMTP(
+            hostname=self.host,
+            port=self.port,
+            username=self.username,
+            password=self.password,
+            local_hostname=local_hostname,
+            timeout=self.timeout_s,
+            use_tls=self.security == "tls",
+            start_tls=self.security == "starttls",
+            tls_context=self.tls,
+        )
+
+
+class Mail:
+    """The channel that e-mails."""
+
+    def __init__(self, server: MailServer, recipients: Recipients, *, sender: Address) -> None:
+        self._server = server
+        self._recipients = recipients
+        self._sender = sender
+
+    async def send(self, notification: Notification) -> None:
+        """Returns once the server has accepted the letter; see ChannelPort for what it raises."""
+        client = self._server.client(self._sender.domain)
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                recipient = await self._recipients.find(
+                    notification.message.user_id, even_if_closed=_is_farewell(notification)
+                )
+                mail = self._letter(notification, recipient)
+                await client.connect()
+                await client.sendmail(self._sender.addr_spec, [recipient.address], mail.as_bytes())
+            with suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
+                await client.quit(timeout=QUIT_TIMEOUT_S)
+        except aiosmtplib.SMTPException as error:
+            raise _named(error) from None
+        finally:
+            client.close()
+
+    def _letter(self, notification: Notification, recipient: Recipient) -> EmailMessage:
+        try:
+            return letter(notification, recipient, sender=self._sender)
+        except BadAddress:
+            raise Undeliverable(BAD_ADDRESS) from None
+
+
+def _is_farewell(notification: Notification) -> bool:
+    """That an account is closed is told to who had it; anything else is no longer their business."""
+    return notification.fact.event_type == users.UserDeactivated.DESCRIPTOR.full_name
+
+
+def _named(error: aiosmtplib.SMTPException) -> Exception:
+    """What to raise instead, without anything the server said."""
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        error = error.recipients[0]  # there is one
+    if not isinstance(error, aiosmtplib.SMTPResponseException):
+        return NotSent(type(error).__name__)
+    name = next(name for kind, name in _REFUSALS if isinstance(error, kind))
+    for_good = 500 <= error.code < 600 and error.code not in _OF_THE_SHOP  # noqa: PLR2004 (RFC 5321, 4.2.1)
+    kind = Undeliverable if for_good and isinstance(error, _OF_THE_LETTER) else NotSent
+    return kind(f"{name}_{error.code}")

@@ -1,0 +1,45 @@
+"""German."""
+
+from typing import Final
+
+from services.notification.wording.language import Language, Text
+
+LANGUAGE: Final = Language(
+    code="de",
+    greeting="Hallo {name},",
+    greeting_nameless="Hallo,",
+    closing="Sie bekommen dies, weil Sie bei uns ein Konto haben. Antworten an diese Adresse liest niemand.",
+    reasons={
+        "OUT_OF_STOCK": "etwas daraus ausverkauft ist",
+        "PAYMENT_DECLINED": "die Zahlung abgelehnt wurde",
+        "": "sie nicht ausgeführt werden konnte",
+    },
+    texts={
+        "OrderConfirmed": Text(
+            "Bestellung bestätigt", "Ihre Bestellung {order_id} über {amount} ist bezahlt."
+        ),
+        "OrderRejected": Text(
+            "Bestellung nicht möglich",
+            "Aus Ihrer Bestellung {order_id} wurde nichts, weil {reason}. Sie wird Ihnen nicht berechnet.",
+        ),
+        "OrderCancelled": Text(
+            "Bestellung storniert",
+            "Ihre Bestellung {order_id} ist storniert. Was dafür eingezogen wurde, bekommen Sie zurück.",
+        ),
+        "PaymentDeclined": Text(
+            "Zahlung abgelehnt", "Die Zahlung von {amount} für Ihre Bestellung {order_id} wurde abgelehnt."
+        ),
+        "PaymentRefunded": Text(
+            "Zahlung erstattet", "{amount} für Ihre Bestellung {order_id} sind auf dem Weg zurück zu Ihnen."
+        ),
+        "UserRegistered": Text(
+            "Willkommen", "Ihr Konto ist angelegt und wartet darauf, dass Sie es freischalten."
+        ),
+        "UserActivated": Text("Konto freigeschaltet", "Ihr Konto ist frei: Sie können jetzt einkaufen."),
+        "UserSuspended": Text(
+            "Konto gesperrt", "Ihr Konto ist gesperrt: Sie können vorerst nicht einkaufen."
+        ),
+        "UserReinstated": Text("Konto wieder frei", "Ihr Konto ist wieder frei."),
+        "UserDeactivated": Text("Konto geschlossen", "Ihr Konto ist geschlossen. Danke, dass Sie da waren."),
+    },
+)
