@@ -8,7 +8,7 @@ from services.chassis.config import ServiceSettings
 class PaymentSettings(ServiceSettings):
     """Settings of the payment service: `BODEGA_PAYMENT__…`."""
 
-    provider_database_url: str = ""
+    provider_database_url: str = Field(min_length=1)
     """The sandbox provider's own books, e.g. `sqlite:///sandbox_provider.db`."""
 
     driver: str = Field(default="payment-0", min_length=1, max_length=64)

@@ -1,0 +1,168 @@
+"""The payment service as a process: it starts, tells what happened, stops cleanly, and survives kill -9."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+import sqlalchemy as sa
+from bodega.payment.v1 import payment_pb2 as pb
+from bodega.payment.v1.payment_pb2_grpc import PaymentServiceStub
+
+from services.chassis import audit as chassis_audit
+from services.chassis import client, failpoints
+from services.chassis.events.server import NatsServer
+from services.chassis.testing import free_port
+from services.payment import tables
+from services.payment.__main__ import assembled
+from services.payment.config import PaymentSettings
+from tests.payment.house import AMOUNT, new_id
+
+ROOT = Path(__file__).parents[2]
+WAIT_S = 20.0  # for what takes a second
+
+Books = Callable[[], dict[str, dict[str, int]]]
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not await holds():  # noqa: ASYNC110 (another process has no event to wait on)
+            await asyncio.sleep(0.02)
+
+
+def environment(**settings: object) -> dict[str, str]:
+    return {
+        **os.environ,
+        **{f"BODEGA_PAYMENT__{name}".upper(): str(value) for name, value in settings.items()},
+    }
+
+
+@asynccontextmanager
+async def program(
+    url: str, provider_url: str, *, failpoint: str = ""
+) -> AsyncIterator[tuple[PaymentServiceStub, asyncio.subprocess.Process]]:
+    """`python -m services.payment` on free ports, ready. There is no broker: it serves without one."""
+    grpc_port, operations_port = free_port(), free_port()
+    settings = environment(
+        database_url=url,
+        provider_database_url=provider_url,
+        grpc_port=grpc_port,
+        operations_port=operations_port,
+        nats_url=f"nats://127.0.0.1:{free_port()}",
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.payment",
+        cwd=ROOT,
+        env={**settings, failpoints.VARIABLE: failpoint},
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{operations_port}") as operations:
+            await eventually(lambda: _ready(operations, process))
+        async with client.connect(f"127.0.0.1:{grpc_port}", pb.DESCRIPTOR) as channel:
+            yield PaymentServiceStub(channel), process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def _ready(operations: httpx.AsyncClient, process: asyncio.subprocess.Process) -> bool:
+    assert process.returncode is None, "it does not start"
+    try:
+        return (await operations.get("/health/ready")).is_success
+    except httpx.TransportError:
+        return False
+
+
+async def authorization(payment: PaymentServiceStub) -> pb.AuthorizePaymentRequest:
+    method = await payment.AddPaymentMethod(
+        pb.AddPaymentMethodRequest(user_id=new_id(), provider_token="tok_approve")
+    )
+    return pb.AuthorizePaymentRequest(
+        order_id=new_id(),
+        user_id=method.user_id,
+        payment_method_id=method.payment_method_id,
+        amount=AMOUNT,
+        request_id="authorize",
+    )
+
+
+async def test_what_happens_is_told_to_the_broker(
+    url: str, provider_url: str, tmp_path: Path, check_books: Books
+) -> None:
+    async with NatsServer(tmp_path / "nats") as broker:
+        settings = PaymentSettings(
+            service="payment", database_url=url, provider_database_url=provider_url, nats_url=broker.url
+        )
+        async with assembled(settings) as server, server.running():
+            async with client.connect(server.grpc_address, pb.DESCRIPTOR) as channel:
+                payment = PaymentServiceStub(channel)
+                await payment.AuthorizePayment(await authorization(payment))
+            await eventually(lambda: _published(url, 2))
+    check_books()
+
+
+async def _published(url: str, count: int) -> bool:
+    with chassis_audit.reading(url) as connection:
+        rows = connection.execute(sa.select(tables.outbox_rows.c.stream_seq)).scalars().all()
+    return len(rows) == count and None not in rows
+
+
+async def test_it_stops_cleanly_when_asked_to(url: str, provider_url: str) -> None:
+    async with program(url, provider_url) as (payment, process):
+        await authorization(payment)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(WAIT_S):
+            assert await process.wait() == 0
+
+
+async def test_it_does_not_start_without_the_provider_s_books(url: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.payment",
+        cwd=ROOT,
+        env=environment(database_url=url),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(WAIT_S):
+        _, said = await process.communicate()
+    assert process.returncode == 2
+    assert said.decode().count("\n") == 1
+    assert "BODEGA_PAYMENT__PROVIDER_DATABASE_URL" in said.decode()
+
+
+@pytest.mark.parametrize("place", ["provider.answered"])  # all others: tests/faults
+async def test_money_taken_by_a_process_that_was_killed_is_taken_once(
+    url: str, provider_url: str, check_books: Books, place: str
+) -> None:
+    async with program(url, provider_url, failpoint=f"payment.capture.{place}=exit") as (payment, process):
+        wanted = await authorization(payment)
+        await payment.AuthorizePayment(wanted)
+        capture = pb.CapturePaymentRequest(order_id=wanted.order_id, request_id="capture")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await payment.CapturePayment(capture)
+        async with asyncio.timeout(WAIT_S):
+            assert await process.wait() == failpoints.EXIT_CODE
+    async with program(url, provider_url) as (payment, _):
+        await eventually(lambda: _captured(payment, capture))
+        assert (await payment.CapturePayment(capture)).state == pb.Payment.STATE_CAPTURED
+    assert check_books()["ledger.posted"] == {"entries": 1, "movements": 1, "violations": 0}
+
+
+async def _captured(payment: PaymentServiceStub, capture: pb.CapturePaymentRequest) -> bool:
+    """The reconciler may be at it at this very moment."""
+    try:
+        return (await payment.CapturePayment(capture)).state == pb.Payment.STATE_CAPTURED
+    except grpc.aio.AioRpcError as error:
+        assert error.code() is grpc.StatusCode.ABORTED  # noqa: PT017 (any other ends the test)
+        return False
