@@ -12,10 +12,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
     [
         "consumer.commit.before=exit",
         "consumer.ack.before=exit",
-        "consumer.ack.before=exit@2",
         "notification.send.before=exit",
         "notification.send.after=exit",  # the console may hear it twice, and the message is still one
-        "storage.commit.before=exit",
         "storage.commit.after=exit",
     ],
 )

@@ -1,4 +1,8 @@
-"""The order service is killed at every place of an order's life; the order ends as if nothing had been."""
+"""The order service is killed at every place of an order's life; the order ends as if nothing had been.
+
+On the way forward it dies at each of them. Of two places of an undo that enclose nothing (after this step,
+before the next), one kind of undo dies at the one and another kind at the other.
+"""
 
 import pytest
 
@@ -49,10 +53,8 @@ async def test_an_order_is_confirmed_though_the_order_service_dies_at_append(
     "place",
     [
         "order.append.before=exit@1",
-        "order.append.after=exit@1",
         "order.release_stock.before=exit",
         "order.release_stock.after=exit",
-        "order.append.before=exit@2",
         "order.append.after=exit@2",
     ],
 )
@@ -68,12 +70,8 @@ async def test_a_declined_order_is_rejected_though_the_order_service_dies_at(
     [
         "order.append.before=exit@2",
         "order.append.after=exit@2",
-        "order.void_payment.before=exit",
         "order.void_payment.after=exit",
-        "order.release_stock.before=exit",
-        "order.release_stock.after=exit",
         "order.append.before=exit@3",
-        "order.append.after=exit@3",
     ],
 )
 async def test_an_order_whose_capture_is_refused_is_undone_though_the_order_service_dies_at(
@@ -91,10 +89,9 @@ async def test_an_order_whose_capture_is_refused_is_undone_though_the_order_serv
         "storage.commit.after[CancelOrder]",
         "server.reply.before[CancelOrder]",
         "order.void_payment.before",
-        "order.void_payment.after",
         "order.release_stock.before",
         "order.release_stock.after",
-        *APPENDS,
+        "order.append.after",
     ],
 )
 async def test_cancelled_orders_give_everything_back_though_the_order_service_dies_at(
