@@ -11,6 +11,7 @@ import time
 
 import sqlalchemy as sa
 
+from services.chassis.events import outbox
 from services.chassis.events.envelope import Envelope, envelope
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.outbox import Outbox
@@ -45,7 +46,7 @@ class Publishing:
         running = asyncio.create_task(self._relay.run())
         try:
             async with asyncio.timeout(PUBLISH_MAX_S):
-                while (await self._relay.lag()).rows:  # noqa: ASYNC110 (we have to ask)
+                while await self._store.look(_oldest):  # noqa: ASYNC110 (we have to ask)
                     await asyncio.sleep(LOOK_EVERY_S)
             return {"elapsed_s": time.perf_counter() - begun, "cpu_s": prepared_s}
         finally:
@@ -61,10 +62,15 @@ class Publishing:
         return {"elapsed_s": time.perf_counter() - begun, "cpu_s": 0.0}
 
 
+def _oldest(session: Session) -> list[outbox.Waiting]:
+    """Cheaper to ask for than the lag, which counts."""
+    return outbox.unpublished(session, 1)
+
+
 def _add(session: Session, envelopes: list[Envelope]) -> None:
-    outbox = Outbox(session)
+    box = Outbox(session)
     for told in envelopes:
-        outbox.add(told)
+        box.add(told)
 
 
 def _envelopes(count: int) -> list[Envelope]:
