@@ -151,6 +151,11 @@ class Shop:
             },
         )
 
+    @property
+    def gateway_operations(self) -> str:
+        """`host:port` of the edge's own health and metrics."""
+        return f"{HOST}:{self._ports.gateway_operations}"
+
     async def _start(self) -> None:
         self.folder.create()
         self._open.enter_context(self.folder.locked())

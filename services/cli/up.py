@@ -84,7 +84,7 @@ def _show_table(shop: "Shop") -> None:
     from rich.table import Table  # noqa: PLC0415
 
     endpoints = shop.endpoints
-    rows = [("gateway", endpoints.gateway, f"{endpoints.gateway}/health/ready", "")]
+    rows = [("gateway", endpoints.gateway, f"http://{shop.gateway_operations}/metrics", "")]
     rows += [
         (name, at.grpc, f"http://{at.http}/metrics", at.database)
         for name, at in ((name, endpoints.services[name]) for name in SERVICES)

@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from services.cli.audit.books import Books, CrossCheck, Differences
 from services.kernel.money import Money
 from services.order import audit as orders
-from services.order.domain import State as OrderState
 from services.payment.domain import State
 from services.payment.ledger import Account
 from services.payment.sandbox_books import authorizations
@@ -26,7 +25,7 @@ def _taken(books: Books) -> Differences:
         if not order.is_settled:
             found.count("under_way")
             continue
-        stands = order.state is OrderState.CONFIRMED
+        stands = not order.has_ended
         found.count("orders_standing" if stands else "orders_ended")
         found.count(f"taken_{net.currency}", net.amount_minor)
         if stands:
@@ -96,7 +95,7 @@ def _provider(books: Books) -> Differences:
 CHECKS: Final = (
     CrossCheck(
         "money.orders",
-        "Captured - refunded is the value of a confirmed order, and nothing of one that ended.",
+        "Captured - refunded is the value of an order that stands, and nothing of one that ended.",
         _taken,
     ),
     CrossCheck(

@@ -55,7 +55,7 @@ def _messages(books: Books) -> Differences:
         if number > 1:
             found.add(f"{order_id} {event_type}", f"order {order_id}: {number} messages of {event_type}")
     for order in standings.values():
-        if order.is_settled:
+        if order.is_settled and order.state in _TELLS:
             found.count("settled_orders")
             if not messages[order.order_id, _TELLS[order.state]]:
                 found.add(order.order_id, f"order {order.order_id}: {order.state}, and nobody was told")

@@ -31,7 +31,7 @@ def test_confirmed_orders_were_sold_what_they_bought(shop: Any) -> None:
     shop.hold("o", "committed")
     found = shop.find(SALES)
     assert found.violations == {}
-    assert found.figures == {"orders": 1, "sales": 1, "confirmed": 1, "pieces_bought": 2}
+    assert found.figures == {"orders": 1, "sales": 1, "standing": 1, "pieces_bought": 2}
 
 
 def test_a_confirmed_order_that_was_sold_nothing_is_found(shop: Any) -> None:
