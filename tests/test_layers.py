@@ -14,7 +14,7 @@ SERVICES = {"user", "inventory", "order", "payment", "notification"}
 PURE = {
     "user": {"domain"},
     "inventory": {"catalog", "stock", "reservation"},
-    "order": {"domain", "facts"},
+    "order": {"domain"},
     "payment": {"domain", "ledger"},
     "notification": {"domain"},
 }

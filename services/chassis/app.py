@@ -19,7 +19,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -75,6 +75,7 @@ class App:
         self._background.add("health", self.health.run)
         self._servicers: list[tuple[AddToServer[Any], Any, tuple[FileDescriptor, ...]]] = []
         self._stop = asyncio.Event()
+        self._on_drain: list[Callable[[], None]] = []
 
     def serve(self, add_to_server: AddToServer[Any], servicer: Any, *files: FileDescriptor) -> None:
         """Serves a servicer of services declared in these files; before running."""
@@ -83,6 +84,10 @@ class App:
     def background(self, name: str, work: Work) -> None:
         """Runs beside the requests: restarted when it crashes, cancelled after the last request's answer."""
         self._background.add(name, work)
+
+    def on_drain(self, act: Callable[[], None]) -> None:
+        """Has `act` called when draining begins: to end streams, which else hold it up for all its grace."""
+        self._on_drain.append(act)
 
     def check(self, name: str, fn: CheckFn, *, required: bool = True) -> None:
         """A dependency: see `Health.check`."""
@@ -144,6 +149,8 @@ class App:
         await self.health.drain()
         await asyncio.sleep(self.settings.drain_delay_s)
         self.health.grpc.end_watches()
+        for act in self._on_drain:
+            act()
         await server.stop(self.settings.drain_grace_s)
         try:
             async with asyncio.timeout(CLEANUP_MAX_S):

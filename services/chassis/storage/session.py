@@ -1,6 +1,6 @@
 """What a transaction function works with: statements on one open transaction. Synchronous throughout."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -52,12 +52,25 @@ class Session:
     the driver raised them.
     """
 
-    __slots__ = ("_connection", "_database", "_lost")
+    __slots__ = ("_after_commit", "_connection", "_database", "_lost")
 
     def __init__(self, connection: Connection, database: Database) -> None:
         self._connection = connection
         self._database = database
         self._lost = False
+        self._after_commit: list[Callable[[], None]] = []
+
+    def after_commit(self, act: Callable[[], None]) -> None:
+        """Has `act` called in the event loop once this transaction is on disk, and never if it is not.
+
+        It must not raise. A process that dies in between does not call it: for what may be missed, like
+        waking those who wait; what must not be missed belongs in the outbox.
+        """
+        self._after_commit.append(act)
+
+    def collect_after_commit(self, acts: list[Callable[[], None]]) -> None:
+        """For the writer, which runs several transactions on one session: where `after_commit` puts them."""
+        self._after_commit = acts
 
     def one(self, statement: Statement, /, **params: object) -> Row | None:
         """The row that the statement finds, None if there is none; raises ValueError if there are more."""

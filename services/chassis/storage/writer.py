@@ -10,7 +10,7 @@ import contextvars
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from services.chassis import failpoints
@@ -48,11 +48,14 @@ class _Job:
     runs: int = 0
     result: Any = None
     error: BaseException | None = None
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
 
     def run(self, session: Session) -> bool:
         """Whether the function returned, instead of raising."""
         self.runs += 1
         self.result = self.error = None
+        self.after_commit.clear()
+        session.collect_after_commit(self.after_commit)
         try:
             self.result = self.context.run(self.fn, session)
         except BaseException as error:  # noqa: BLE001 (it belongs to the caller, whatever it is)
@@ -67,7 +70,10 @@ class _Job:
         return isinstance(self.error, StaleVersion) and self.runs < RUNS_MAX and not self.answer.cancelled()
 
     def settle(self) -> None:
-        """Tells the caller, unless they have gone."""
+        """Does what was left for after the commit, then tells the caller, unless they have gone."""
+        if self.error is None:
+            for act in self.after_commit:
+                act()
         if self.answer.done():
             return
         if isinstance(self.error, StopIteration):  # which a future refuses to carry

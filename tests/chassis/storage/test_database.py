@@ -21,6 +21,7 @@ from services.chassis.storage.faults import (
     StorageUnavailable,
     TransactionLost,
 )
+from services.chassis.storage.session import Session
 from services.chassis.storage.statement import Statement
 from services.kernel import errors
 from services.kernel.clock import SystemClock
@@ -346,3 +347,25 @@ async def test_a_folder_that_is_not_there_is_told_at_once(tmp_path: Path) -> Non
 def test_a_database_in_memory_is_refused() -> None:
     with pytest.raises(ValueError, match="a file is needed"):
         Store("sqlite://", open_transaction=Transaction, clock=SystemClock(), secret=b"s")
+
+
+async def test_what_is_left_for_after_the_commit_is_done_then_and_never_without_it(store: Notes) -> None:
+    done: list[str] = []
+
+    def leaving(word: str, error: errors.DomainError | None = None) -> Callable[[Session], None]:
+        def fn(session: Session) -> None:
+            session.after_commit(lambda: done.append(word))
+            if error:
+                raise error
+
+        return fn
+
+    async with writer_held(store):
+        kept = asyncio.create_task(store.transact(leaving("kept")))
+        lost = asyncio.create_task(store.transact(leaving("lost", errors.Stale())))
+        also = asyncio.create_task(store.transact(leaving("also")))
+        await queued(store)
+    await asyncio.gather(kept, also)
+    with pytest.raises(errors.Stale):
+        await lost
+    assert done == ["kept", "also"]
