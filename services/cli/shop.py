@@ -259,6 +259,8 @@ class Shop:
         }
         if name == "order":
             settings |= {f"{other}_target": grpc[other] for other in ("user", "inventory", "payment")}
+        if name == "notification":
+            settings["user_target"] = grpc["user"]
         if name == "payment":
             settings["provider_database_url"] = sqlite_url(self.folder.provider_database)
         variables = {f"BODEGA_{name}__{key}".upper(): str(value) for key, value in settings.items()}

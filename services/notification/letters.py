@@ -69,7 +69,6 @@ def letter(notification: Notification, recipient: Recipient, *, sender: Address)
     mail["Subject"] = _on_one_line(title)
     mail["Date"] = notification.created_at
     mail["Message-ID"] = f"<{notification.id}@{sender.domain}>"
-    mail["Content-Language"] = language.code
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday notes in answer, please
     parts = {
         "language": language.code,
@@ -82,6 +81,7 @@ def letter(notification: Notification, recipient: Recipient, *, sender: Address)
     # Quoted-printable: some servers still take seven bits only.
     mail.set_content(_TEXT.substitute(parts), cte="quoted-printable")
     mail.add_alternative(_HTML.substitute(html), subtype="html", cte="quoted-printable")
+    mail["Content-Language"] = language.code  # here: setting a content forgets what was said of it
     # By default random. Cannot occur in the parts: "=" is always quoted there.
     mail.set_boundary(f"=_{notification.id}")
     return mail

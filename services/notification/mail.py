@@ -29,6 +29,7 @@ QUIT_TIMEOUT_S: Final = 1.0
 """For a farewell; the letter is accepted by then, and whatever happens now changes nothing."""
 
 BAD_ADDRESS: Final = "BAD_ADDRESS"
+NOT_OFFERED: Final = "ENCRYPTION_OR_SIGN_IN_NOT_OFFERED"
 
 _REFUSALS: Final[tuple[tuple[type[aiosmtplib.SMTPException], str], ...]] = (
     (aiosmtplib.SMTPRecipientRefused, "RECIPIENT_REFUSED"),
@@ -114,6 +115,8 @@ def _named(error: aiosmtplib.SMTPException) -> Exception:
     """What to raise instead, without anything the server said."""
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         error = error.recipients[0]  # there is one
+    if type(error) is aiosmtplib.SMTPException:  # what it raises if STARTTLS or AUTH is not offered
+        return NotSent(NOT_OFFERED)
     if not isinstance(error, aiosmtplib.SMTPResponseException):
         return NotSent(type(error).__name__)
     name = next(name for kind, name in _REFUSALS if isinstance(error, kind))

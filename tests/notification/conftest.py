@@ -1,22 +1,20 @@
-"""The notification service's parts on a real database, and a channel that does as it is told."""
+"""The notification service's parts on a real database."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from bodega.user.v1 import user_pb2
+from bodega.user.v1.user_pb2_grpc import UserServiceStub, add_UserServiceServicer_to_server
 
+from services.chassis import failpoints
 from services.chassis.storage.database import Store
 from services.chassis.storage.migrations import migrate
+from services.chassis.testing import serving
 from services.kernel.clock import SystemClock
-from services.notification import __path__ as notification_path
-from services.notification.domain import Channel, Fact, Message, Notification
 from services.notification.store import Transaction
-
-MIGRATIONS = Path(notification_path[0]) / "migrations"
-WAIT_MAX_S = 20.0
-
-Messages = Store[Transaction]
+from tests.notification.post import ADA, Scene, Users, post_office
+from tests.notification.stage import MIGRATIONS, Messages, ScriptedChannel, Watched
 
 
 @pytest.fixture
@@ -32,51 +30,9 @@ async def store(database_url: str) -> AsyncIterator[Messages]:
         yield opened
 
 
-class Watched:
-    """Lets tests wait for a state of the database instead of for a time."""
-
-    def __init__(self, store: Messages) -> None:
-        self._store = store
-        self._committed = asyncio.Event()
-        store.on_commit(self._committed.set)
-
-    async def until(self, holds: Callable[[Transaction], bool]) -> None:
-        async with asyncio.timeout(WAIT_MAX_S):
-            while not await self._store.read(holds):
-                await self._committed.wait()
-                self._committed.clear()
-
-
 @pytest.fixture
 def watched(store: Messages) -> Watched:
     return Watched(store)
-
-
-class ScriptedChannel:
-    """Fails as often as a user's script says, then takes the message; keeps what it was given."""
-
-    def __init__(self) -> None:
-        self.failures: dict[str, int] = {}
-        self.taken: list[Notification] = []
-        self.tried: list[str] = []
-        self.open = asyncio.Event()
-        self.open.set()
-        self.begun: asyncio.Queue[str] = asyncio.Queue()
-
-    async def send(self, notification: Notification) -> None:
-        self.begun.put_nowait(notification.id)
-        await self.open.wait()
-        self.tried.append(notification.id)
-        user_id = notification.message.user_id
-        if self.failures.get(user_id, 0) > 0:
-            self.failures[user_id] -= 1
-            raise ConnectionRefusedError
-        self.taken.append(notification)
-
-    async def next_begun(self) -> str:
-        """The message whose send has begun, sends in the order they begin."""
-        async with asyncio.timeout(WAIT_MAX_S):
-            return await self.begun.get()
 
 
 @pytest.fixture
@@ -84,20 +40,18 @@ def channel() -> ScriptedChannel:
     return ScriptedChannel()
 
 
-def written(number: int, user_id: str = "u1") -> Notification:
-    """A message about the fact of this number."""
-    return Notification.write(
-        f"n{number}",
-        Message(user_id, "Title", f"Body {number}", order_id="o1"),
-        Fact(f"e{number}", "bodega.order.v1.OrderConfirmed"),
-        channel=Channel.CONSOLE,
-        at=SystemClock().now(),
-    )
+@pytest.fixture
+async def scene(store: Messages, watched: Watched) -> AsyncIterator[Scene]:
+    """With a mail server in the clear, and Ada who has an address."""
+    users = Users()  # type: ignore[abstract]  # the one RPC that is asked of it
+    users.add(ADA)
+    served = (add_UserServiceServicer_to_server, users)
+    async with serving(served, files=[user_pb2.DESCRIPTOR]) as channel, post_office() as post:
+        users.stub = UserServiceStub(channel.without_retries())
+        yield Scene(store, watched, users, post)
 
 
-async def add(store: Messages, *notifications: Notification) -> None:
-    def added(tx: Transaction) -> None:
-        for notification in notifications:
-            tx.notifications.add(notification)
-
-    await store.write(added)
+@pytest.fixture
+def quiet_failpoints() -> Iterator[None]:
+    yield
+    failpoints.configure("", production=False)

@@ -1,7 +1,7 @@
 """From a real broker to the messages, whatever is delivered twice or dies in between."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ from services.notification.domain import Channel, State
 from services.notification.store import Transaction
 from services.notification.tables import inbox_rows, notifications
 from tests.chassis.events.waiting import eventually, running
-from tests.notification.conftest import Messages, Watched
+from tests.notification.stage import Messages, Watched
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 PRICE = Money(currency_code="USD", units=9)
@@ -40,12 +40,6 @@ async def jetstream(tmp_path: Path) -> AsyncIterator[JetStream]:
         JetStream.connect(server.url, name="test") as connected,
     ):
         yield connected
-
-
-@pytest.fixture
-def quiet_failpoints() -> Iterator[None]:
-    yield
-    failpoints.configure("", production=False)
 
 
 def event(event_id: str, message: Message) -> Envelope:

@@ -11,7 +11,7 @@ from google.type.money_pb2 import Money
 
 from services.notification.domain import TRIES_MAX, Message, State
 from services.notification.templates import TEMPLATES
-from tests.notification.conftest import written
+from tests.notification.stage import written
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 PRICE = Money(currency_code="USD", units=9, nanos=500_000_000)

@@ -1,5 +1,8 @@
 """Two services as they are started, a broker between them: from an account opened to its owner told."""
 
+import asyncio
+import os
+import sys
 from pathlib import Path
 
 import orjson
@@ -9,14 +12,17 @@ from bodega.notification.v1.notification_pb2_grpc import NotificationServiceStub
 from bodega.user.v1 import user_pb2
 from bodega.user.v1.user_pb2_grpc import UserServiceStub
 
-from services.chassis import client
+from services.chassis import client, failpoints
 from services.chassis.events.server import NatsServer
 from services.chassis.storage.migrations import migrate
 from services.notification import __main__ as notification_program
 from services.notification.config import NotificationSettings
+from services.notification.sender import AFTER_SEND
 from services.user import __main__ as user_program
 from services.user.config import UserSettings
 from tests.chassis.events.waiting import eventually
+from tests.notification.post import post_office
+from tests.notification.stage import WAIT_MAX_S
 
 SERVICES = Path(user_program.__file__).parents[1]
 
@@ -27,18 +33,30 @@ def migrated(folder: Path, service: str) -> str:
     return url
 
 
+ADA = user_pb2.RegisterUserRequest(
+    email="ada@example.com",
+    username="ada",
+    password="correct horse",
+    profile=user_pb2.Profile(display_name="Ada Lovelace"),
+)
+
+
+def settings_of_user(folder: Path, nats_url: str) -> UserSettings:
+    return UserSettings(
+        service="user",
+        database_url=migrated(folder, "user"),
+        nats_url=nats_url,
+        password_time_cost=1,
+        password_memory_kib=32,
+        password_parallelism=1,
+    )
+
+
 async def test_who_registers_is_welcomed_once_on_the_console(
     tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     async with NatsServer(tmp_path / "nats") as nats:
-        user_settings = UserSettings(
-            service="user",
-            database_url=migrated(tmp_path, "user"),
-            nats_url=nats.url,
-            password_time_cost=1,
-            password_memory_kib=32,
-            password_parallelism=1,
-        )
+        user_settings = settings_of_user(tmp_path, nats.url)
         notification_settings = NotificationSettings(
             service="notification", database_url=migrated(tmp_path, "notification"), nats_url=nats.url
         )
@@ -50,11 +68,7 @@ async def test_who_registers_is_welcomed_once_on_the_console(
             client.connect(user.grpc_address, user_pb2.DESCRIPTOR) as to_user,
             client.connect(notification.grpc_address, notification_pb2.DESCRIPTOR) as to_notification,
         ):
-            registered = await UserServiceStub(to_user).RegisterUser(
-                user_pb2.RegisterUserRequest(
-                    email="ada@example.com", username="ada", password="correct horse"
-                )
-            )
+            registered = await UserServiceStub(to_user).RegisterUser(ADA)
             notifications = NotificationServiceStub(to_notification)
             request = notification_pb2.ListNotificationsRequest(user_id=registered.user_id)
 
@@ -68,3 +82,64 @@ async def test_who_registers_is_welcomed_once_on_the_console(
     assert [line["notification_id"] for line in printed] == [welcome.notification_id]
     assert (printed[0]["title"], printed[0]["user_id"]) == ("Welcome", registered.user_id)
     assert b"ada@example.com" not in orjson.dumps(printed)
+
+
+async def test_a_process_killed_right_after_a_send_repeats_the_letter_under_its_message_id(
+    tmp_path: Path,
+) -> None:
+    async with (
+        NatsServer(tmp_path / "nats") as nats,
+        user_program.assembled(settings_of_user(tmp_path, nats.url)) as user,
+        user.running(),
+        client.connect(user.grpc_address, user_pb2.DESCRIPTOR) as to_user,
+        post_office() as post,
+    ):
+        await UserServiceStub(to_user).RegisterUser(ADA)
+        told = {
+            "DATABASE_URL": migrated(tmp_path, "notification"),
+            "NATS_URL": nats.url,
+            "USER_TARGET": user.grpc_address,
+            "SMTP_HOST": "127.0.0.1",
+            "SMTP_PORT": str(post.port),
+            "SMTP_SECURITY": "none",
+            "MAIL_FROM": "shop@bodega.example",
+        }
+        environment = {f"BODEGA_NOTIFICATION__{name}": value for name, value in told.items()}
+        killed = await started(environment | {failpoints.VARIABLE: f"{AFTER_SEND}=exit"})
+        said, _ = await ended(killed)
+        assert killed.returncode == failpoints.EXIT_CODE
+        assert len(post.letters) == 1
+        after = await started(environment)
+        await eventually(lambda: arrived(post.letters, 2))
+        after.terminate()
+        said_after, _ = await ended(after)
+        assert after.returncode == 0
+    assert len({mail["Message-ID"] for mail in post.read()}) == 1
+    assert all(b"Hello Ada Lovelace," in letter for letter in post.letters)
+    for secret in (b"ada@example.com", b"Lovelace"):
+        assert secret not in said + said_after
+        assert secret not in (tmp_path / "notification.db").read_bytes()
+
+
+async def started(environment: dict[str, str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.notification"),
+        env={**os.environ, **environment},
+        cwd=SERVICES.parent,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[bytes, bytes | None]:
+    try:
+        async with asyncio.timeout(WAIT_MAX_S):
+            return await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def arrived(letters: list[bytes], count: int) -> bool:
+    return len(letters) == count

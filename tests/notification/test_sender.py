@@ -14,7 +14,7 @@ from services.notification.channels import ChannelPort, Console
 from services.notification.domain import TRIES_MAX, Channel, State
 from services.notification.sender import SENDS_MAX, Sender
 from services.notification.store import Transaction
-from tests.notification.conftest import WAIT_MAX_S, Messages, ScriptedChannel, Watched, add, written
+from tests.notification.stage import WAIT_MAX_S, Messages, ScriptedChannel, Watched, add, written
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Messages over a real server behind the onion."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -15,11 +16,14 @@ from google.rpc.error_details_pb2 import BadRequest
 from services.chassis import status
 from services.chassis.paging import Pages
 from services.chassis.testing import FakeClock, serving
+from services.kernel.clock import SystemClock
+from services.notification.domain import Channel
 from services.notification.servicer import NotificationServicer
-from tests.notification.conftest import Messages, add, written
+from tests.notification.stage import Messages, add, written
 
 ADA = "0190bbbb-0000-7000-8000-00000000000a"
 BOB = "0190bbbb-0000-7000-8000-00000000000b"
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -54,6 +58,16 @@ async def test_a_user_is_shown_their_own_messages_newest_first(
     assert newest.sent_time.ToDatetime()
     assert not oldest.HasField("sent_time")
     assert (oldest.order_id, oldest.event_id, oldest.channel) == ("o1", "e1", pb.Notification.CHANNEL_CONSOLE)
+
+
+async def test_what_was_given_up_says_why(stub: NotificationServiceStub, store: Messages) -> None:
+    waits = written(1, ADA, Channel.EMAIL).failed("SERVER_REFUSED_421", at=SystemClock().now(), retry_in=HOUR)
+    await add(store, waits, written(2, ADA, Channel.EMAIL).given_up("RECIPIENT_REFUSED_550"))
+    reply = await stub.ListNotifications(pb.ListNotificationsRequest(user_id=ADA))
+    parked, pending = reply.notifications
+    assert (parked.state, parked.problem) == (pb.Notification.STATE_PARKED, "RECIPIENT_REFUSED_550")
+    assert (pending.state, pending.problem) == (pb.Notification.STATE_PENDING, "")
+    assert parked.channel == pb.Notification.CHANNEL_EMAIL
 
 
 async def test_a_user_nobody_wrote_to_has_an_empty_list(stub: NotificationServiceStub) -> None:

@@ -15,7 +15,7 @@ from services.notification import audit
 from services.notification.domain import Channel, Fact, Message, Notification, State
 from services.notification.store import Transaction, from_row
 from services.notification.tables import metadata, notifications
-from tests.notification.conftest import MIGRATIONS, Messages, add, written
+from tests.notification.stage import MIGRATIONS, Messages, add, written
 
 LATER = timedelta(minutes=1)
 
