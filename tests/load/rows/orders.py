@@ -33,7 +33,7 @@ from tests.load.figures import (
 from tests.load.load import IN_FLIGHT, OwnClient
 from tests.load.naive import shop as naive_shop
 
-ORDERS: Final = {OURS: 2_400, YARDSTICK: 400}
+ORDERS: Final = {OURS: 1_600, YARDSTICK: 320}
 SETTLED: Final = '"STATE_CONFIRMED"'
 STOCK: Final = 1_000_000
 QUIET_MAX_S: Final = 60.0
