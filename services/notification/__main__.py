@@ -14,6 +14,7 @@ from bodega.user.v1.user_pb2_grpc import UserServiceStub
 from services.chassis import app, client
 from services.chassis.events import inbox
 from services.chassis.events.jetstream import JetStream
+from services.chassis.observed import observe
 from services.chassis.paging import Pages
 from services.chassis.storage.database import Store
 from services.chassis.storage.retention import Janitor
@@ -62,7 +63,9 @@ async def assembled(settings: NotificationSettings) -> AsyncIterator[app.App]:
         if settings.smtp_host:
             channels[Channel.EMAIL] = _mail(settings, users)
         new = Channel.EMAIL if Channel.EMAIL in channels else Channel.CONSOLE
-        for name, consumer in consumers(jetstream, store, channel=new, clock=clock).items():
+        listening = consumers(jetstream, store, channel=new, clock=clock)
+        observe(server.metrics, store, consumers=listening)
+        for name, consumer in listening.items():
             server.background(name, consumer.run)
         server.background("sender", Sender(store, channels, clock=clock).run)
         server.background("janitor", Janitor(store, inbox.RETENTION, clock=clock).run)

@@ -45,7 +45,7 @@ TOLD: list[tuple[ProtoMessage, Message]] = [
         Message(
             "u1",
             "Order cancelled",
-            "Your order o1 is cancelled. Whatever was taken for it is given back.",
+            "Your order o1 is cancelled. You are not charged for it.",
             "o1",
         ),
     ),

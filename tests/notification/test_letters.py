@@ -116,6 +116,13 @@ def test_names_keep_their_characters() -> None:
     assert mail.as_bytes().isascii()
 
 
+def test_a_name_cannot_colour_hide_or_turn_what_is_around_it() -> None:
+    mail = posted(notification(), Recipient("ada@example.com", "Ada\x00\x1b[31m\u202e\u200bEve"))
+    shown = mail["To"].addresses[0].display_name
+    assert shown == "Ada [31m Eve"
+    assert all(f"Hello {shown}," in said for said in texts(mail))
+
+
 def test_who_has_no_name_is_greeted_all_the_same() -> None:
     plain, _ = texts(posted(notification(), Recipient("ada@example.com", "\n")))
     assert plain.startswith("Hello,")

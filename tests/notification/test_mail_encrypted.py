@@ -4,6 +4,8 @@ import ssl
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from services.chassis.telemetry import captured
 from services.notification.domain import TRIES_MAX
 from services.notification.mail import MailServer
@@ -52,10 +54,13 @@ async def test_a_letter_travels_encrypted_from_the_start(scene: Scene, tmp_path:
     assert len(post.letters) == 1
 
 
-async def test_a_server_that_cannot_encrypt_gets_neither_letter_nor_password(scene: Scene) -> None:
-    server = {"security": "starttls", "username": "shop", "password": "right"}
+@pytest.mark.parametrize("login", [{}, {"username": "shop", "password": "right"}])
+async def test_a_server_that_cannot_encrypt_gets_neither_letter_nor_password(
+    scene: Scene, login: dict[str, str]
+) -> None:
     await scene.add(letter_to())
-    async with scene.mailing(scene.post.port, tls=ssl.create_default_context(), **server):
+    trusting = ssl.create_default_context()
+    async with scene.mailing(scene.post.port, security="starttls", tls=trusting, **login):
         await scene.settled()
     assert (scene.post.letters, scene.post.signed_in, scene.post.visits) == ([], [], TRIES_MAX)
     [(state, _, problem)] = await scene.stands()

@@ -21,7 +21,7 @@ LANGUAGE: Final = Language(
             "Your order {order_id} came to nothing because {reason}. You are not charged for it.",
         ),
         "OrderCancelled": Text(
-            "Order cancelled", "Your order {order_id} is cancelled. Whatever was taken for it is given back."
+            "Order cancelled", "Your order {order_id} is cancelled. You are not charged for it."
         ),
         "PaymentDeclined": Text(
             "Payment declined", "The payment of {amount} for your order {order_id} was declined."

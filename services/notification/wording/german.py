@@ -24,7 +24,7 @@ LANGUAGE: Final = Language(
         ),
         "OrderCancelled": Text(
             "Bestellung storniert",
-            "Ihre Bestellung {order_id} ist storniert. Was dafür eingezogen wurde, bekommen Sie zurück.",
+            "Ihre Bestellung {order_id} ist storniert. Sie wird Ihnen nicht berechnet.",
         ),
         "PaymentDeclined": Text(
             "Zahlung abgelehnt", "Die Zahlung von {amount} für Ihre Bestellung {order_id} wurde abgelehnt."
