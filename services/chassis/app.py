@@ -120,7 +120,7 @@ class App:
             services = await self._register(server)
             self.grpc_address = _bind(server, self.settings)
             self.operations_address = _address(self.settings.operations_host, listener.getsockname()[1])
-            async with answering(Operations(self.health, self.metrics.registry), listener), self._background:
+            async with answering(Operations(self.health, self.metrics), listener), self._background:
                 await self.health.announce(services)
                 await server.start()
                 try:

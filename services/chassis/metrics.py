@@ -3,7 +3,8 @@
 Names follow go-grpc-prometheus, so that the dashboards the world has made for it fit.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -48,6 +49,7 @@ class Metrics:
         self.registry = registry or CollectorRegistry()
         self._server = _Family("grpc_server", "served", self.registry)
         self._client = _Family("grpc_client", "made", self.registry)
+        self._refreshes: list[Callable[[], Awaitable[object]]] = []
         self.retries = Counter(
             "grpc_client_retries",
             "Attempts after the first.",
@@ -66,6 +68,14 @@ class Metrics:
     def gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         """Shows a figure that someone else keeps, such as the outbox's lag; read at each scrape."""
         Gauge(name, meaning, registry=self.registry).set_function(read)
+
+    def before_scrape(self, refresh: Callable[[], Awaitable[object]]) -> None:
+        """Has figures that must be waited for refreshed at each scrape; `refresh` is quick, or gives up."""
+        self._refreshes.append(refresh)
+
+    async def refresh(self) -> None:
+        """Brings everything up to date that is not so by itself."""
+        await asyncio.gather(*(refresh() for refresh in self._refreshes))
 
 
 class _Family:

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import orjson
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services.chassis.health import READY, Health
+from services.chassis.metrics import Metrics
 
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -20,9 +21,9 @@ JSON: Final = "application/json"
 class Operations:
     """An ASGI application of four pages."""
 
-    def __init__(self, health: Health, registry: CollectorRegistry) -> None:
+    def __init__(self, health: Health, metrics: Metrics) -> None:
         self._health = health
-        self._registry = registry
+        self._figures = metrics
         self._pages: dict[str, Callable[[], Awaitable[tuple[int, str, bytes]]]] = {
             "/health/live": self._live,
             "/health/ready": self._ready,
@@ -53,7 +54,8 @@ class Operations:
         return 200 if self._health.started else 503, JSON, _json(self._health.report())
 
     async def _metrics(self) -> tuple[int, str, bytes]:
-        return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
+        await self._figures.refresh()
+        return 200, CONTENT_TYPE_LATEST, generate_latest(self._figures.registry)
 
 
 class _Server(uvicorn.Server):

@@ -14,6 +14,7 @@ from services.chassis import app
 from services.chassis.events import outbox
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.relay import Relay
+from services.chassis.observed import observe
 from services.chassis.paging import Pages
 from services.chassis.storage import idempotency
 from services.chassis.storage.database import Store
@@ -60,7 +61,9 @@ async def assembled(settings: Settings) -> AsyncIterator[app.App]:
         # A write, so that the writer answers for itself; of a table, so that an empty database does not.
         server.check("database", lambda: store.write(lambda tx: tx.warehouses.check(DEFAULT_WAREHOUSE_ID)))
         server.check("events", jetstream.ready, required=False)
-        server.background("relay", Relay(store, jetstream, service=SERVICE, clock=clock).run)
+        relay = Relay(store, jetstream, service=SERVICE, clock=clock)
+        observe(server.metrics, store, relay=relay)
+        server.background("relay", relay.run)
         server.background("sweeper", Sweeper(store, clock=clock).run)
         server.background("janitor", Janitor(store, idempotency.RETENTION, outbox.RETENTION, clock=clock).run)
         yield server

@@ -10,6 +10,7 @@ from services.chassis import app
 from services.chassis.events import outbox
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.relay import Relay
+from services.chassis.observed import observe
 from services.chassis.paging import Pages
 from services.chassis.storage import idempotency
 from services.chassis.storage.database import Store
@@ -66,7 +67,9 @@ async def assembled(settings: PaymentSettings) -> AsyncIterator[app.App]:
         server.check("database", lambda: store.read(lambda tx: tx.payments.check()))
         server.check("provider", sandbox.ready, required=False)
         server.check("events", jetstream.ready, required=False)
-        server.background("relay", Relay(store, jetstream, service=SERVICE, clock=clock).run)
+        relay = Relay(store, jetstream, service=SERVICE, clock=clock)
+        observe(server.metrics, store, relay=relay)
+        server.background("relay", relay.run)
         server.background("reconciler", reconciler.run)
         server.background("janitor", Janitor(store, idempotency.RETENTION, outbox.RETENTION, clock=clock).run)
         yield server

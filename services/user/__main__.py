@@ -11,6 +11,7 @@ from services.chassis import app
 from services.chassis.events import outbox
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.relay import Relay
+from services.chassis.observed import observe
 from services.chassis.paging import Pages
 from services.chassis.storage import idempotency
 from services.chassis.storage.database import Store
@@ -61,7 +62,9 @@ async def assembled(settings: UserSettings) -> AsyncIterator[app.App]:
         server.serve(add_UserServiceServicer_to_server, servicer, user_pb2.DESCRIPTOR)
         server.check("database", lambda: store.read(lambda tx: tx.users.check()))
         server.check("events", jetstream.ready, required=False)
-        server.background("relay", Relay(store, jetstream, service=SERVICE, clock=clock).run)
+        relay = Relay(store, jetstream, service=SERVICE, clock=clock)
+        observe(server.metrics, store, relay=relay)
+        server.background("relay", relay.run)
         server.background("janitor", Janitor(store, idempotency.RETENTION, outbox.RETENTION, clock=clock).run)
         yield server
 

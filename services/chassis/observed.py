@@ -1,0 +1,86 @@
+"""What every service shows of itself on its operations port: who it is, and how far it is behind.
+
+Figures that take asking for (a query, the broker) are asked for at each scrape, so that nobody pays for them
+in between and nobody reads an old one. What does not answer in time is shown as NaN: unknown, not zero.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from importlib.metadata import version
+from typing import Any, Final, TypeVar
+
+from prometheus_client import Gauge, Info
+
+from services.chassis.events.connection import BROKER_ERRORS
+from services.chassis.events.consumer import Consumer
+from services.chassis.events.outbox import Lag
+from services.chassis.events.relay import Relay
+from services.chassis.metrics import Metrics
+from services.chassis.storage.database import Store
+from services.kernel.errors import Unavailable
+
+ASK_MAX_S: Final = 1.0  # shorter than any scraper waits
+DISTRIBUTION: Final = "bodega"
+
+T = TypeVar("T")
+
+
+def observe(
+    metrics: Metrics,
+    store: Store[Any],
+    *,
+    relay: Relay | None = None,
+    consumers: Mapping[str, Consumer[Any]] | None = None,
+) -> None:
+    """Adds the figures of a process that is being put together now."""
+    Info("bodega_build", "What runs here.", registry=metrics.registry).info(
+        {"version": version(DISTRIBUTION)}
+    )
+    began = time.time()
+    metrics.gauge("bodega_start_time_seconds", "When this process began, in Unix time.", lambda: began)
+    metrics.gauge(
+        "writer_transactions", "Transactions taken and not yet answered.", lambda: float(store.under_way)
+    )
+    if relay is not None:
+        _observe_outbox(metrics, relay)
+    if consumers:
+        _observe_consumers(metrics, consumers)
+
+
+def _observe_outbox(metrics: Metrics, relay: Relay) -> None:
+    rows = Gauge("outbox_rows", "Events that the broker does not have yet.", registry=metrics.registry)
+    age = Gauge(
+        "outbox_oldest_age_seconds", "How long the oldest of them has waited.", registry=metrics.registry
+    )
+
+    async def refresh() -> None:
+        lag = await _asked(relay.lag, Lag(rows=0, oldest_age_s=math.nan))
+        unknown = math.isnan(lag.oldest_age_s)
+        rows.set(math.nan if unknown else lag.rows)
+        age.set(lag.oldest_age_s)
+
+    metrics.before_scrape(refresh)
+
+
+def _observe_consumers(metrics: Metrics, consumers: Mapping[str, Consumer[Any]]) -> None:
+    lag = Gauge(
+        "consumer_lag_events", "Events that wait for a consumer.", ("consumer",), registry=metrics.registry
+    )
+    children = {name: lag.labels(name) for name in consumers}
+
+    async def refresh() -> None:
+        found = await asyncio.gather(*(_asked(consumer.lag, math.nan) for consumer in consumers.values()))
+        for child, events in zip(children.values(), found, strict=True):
+            child.set(events)
+
+    metrics.before_scrape(refresh)
+
+
+async def _asked(ask: Callable[[], Awaitable[T]], unknown: T) -> T:
+    try:
+        async with asyncio.timeout(ASK_MAX_S):
+            return await ask()
+    except (*BROKER_ERRORS, TimeoutError, Unavailable):
+        return unknown
