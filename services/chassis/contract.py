@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 DEADLINE_DEFAULT_S: Final = 5.0  # for methods of others, whose contract names none
 DEADLINE_MAX_S: Final = 60.0  # nobody waits longer for a unary answer
+STREAM_DEADLINE_MAX_S: Final = 3600.0  # streams begin anew now and then, perhaps at a replica with more room
 
 
 class ContractError(Exception):
@@ -47,8 +48,13 @@ class Method:
     def deadline_s(self) -> float:
         """Seconds a call is given when its caller names no deadline."""
         if self.policy is not None and self.policy.HasField("deadline"):
-            return min(self.policy.deadline.ToTimedelta().total_seconds(), DEADLINE_MAX_S)
+            return min(self.policy.deadline.ToTimedelta().total_seconds(), self.deadline_max_s)
         return DEADLINE_DEFAULT_S
+
+    @property
+    def deadline_max_s(self) -> float:
+        """Seconds a call is given at most, whatever anybody says."""
+        return STREAM_DEADLINE_MAX_S if self.descriptor.server_streaming else DEADLINE_MAX_S
 
     @property
     def is_read(self) -> bool:

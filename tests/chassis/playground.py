@@ -59,6 +59,10 @@ service {
            server_streaming: true
            options { idempotency_level: NO_SIDE_EFFECTS
                      [bodega.policy.v1.method] { deadline { nanos: 100000000 } } } }
+  method { name: "Stare" input_type: ".bodega.playground.v1.Ping" output_type: ".bodega.playground.v1.Pong"
+           server_streaming: true
+           options { idempotency_level: NO_SIDE_EFFECTS
+                     [bodega.policy.v1.method] { deadline { seconds: 3600 } } } }
 }
 """
 

@@ -10,7 +10,7 @@ from google.api.http_pb2 import HttpRule
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 
-from services.chassis.contract import DEADLINE_MAX_S
+from services.chassis.contract import DEADLINE_MAX_S, STREAM_DEADLINE_MAX_S
 from tests.protos.world import World
 
 Rule = Callable[[World], Iterator[str]]
@@ -40,7 +40,8 @@ def every_method_has_a_policy(world: World) -> Iterator[str]:
         if not policy.access.ListFields():
             yield f"{method.full_name}: nobody has access"
         deadline_s = policy.deadline.ToTimedelta().total_seconds()
-        if not 0 < deadline_s <= DEADLINE_MAX_S:
+        longest_s = STREAM_DEADLINE_MAX_S if method.server_streaming else DEADLINE_MAX_S
+        if not 0 < deadline_s <= longest_s:
             yield f"{method.full_name}: deadline of {deadline_s:g} s"
         if not policy.priority:
             yield f"{method.full_name}: no priority"

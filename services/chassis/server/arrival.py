@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from services.chassis import contract
 from services.chassis.context import RequestContext, TraceContext
 from services.chassis.contract import Method
 from services.chassis.server.layer import Context
@@ -40,15 +39,14 @@ def opening(method: Method, monotonic: Callable[[], float]) -> Opening:
 def given(method: Method, asked_s: float | None) -> float | None:
     """Seconds a call has, of those its caller asked for; None is no limit.
 
-    A unary call has a limit always. A stream lives as long as its caller and its contract let it.
+    A unary call has a limit always, and so has a stream whose contract names one; any other stream lives as
+    long as its caller lets it.
     """
-    if not method.descriptor.server_streaming:
-        if asked_s is None:
-            return method.deadline_s
-        return min(contract.DEADLINE_MAX_S, asked_s)
-    if asked_s is None and method.policy is not None and method.policy.HasField("deadline"):
-        return method.deadline_s
-    return asked_s
+    if method.descriptor.server_streaming:
+        if method.policy is None or not method.policy.HasField("deadline"):
+            return asked_s
+        return method.deadline_s if asked_s is None else min(method.deadline_s, asked_s)
+    return method.deadline_s if asked_s is None else min(method.deadline_max_s, asked_s)
 
 
 def _labels(request: Any) -> dict[str, str]:

@@ -369,6 +369,28 @@ async def test_a_stream_without_a_deadline_gets_its_contracts() -> None:
     assert ended.is_set()
 
 
+async def test_a_stream_may_take_an_hour_where_its_contract_says_so_and_no_longer() -> None:
+    seen = []
+
+    async def handler(_request: Any, _context: Any) -> Any:
+        request = context.current()
+        assert request is not None
+        assert request.deadline is not None
+        seen.append(request.deadline - SystemClock().monotonic())
+        yield Pong()
+
+    async with playing(Stare=handler) as stub:
+        channel: Any = stub._channel
+        raw = channel._raw.unary_stream(f"/{playground.SERVICE}/Stare")
+        for call in (stub.Stare(Ping()), raw(b""), raw(b"", timeout=3.0), raw(b"", timeout=5000.0)):
+            assert len([reply async for reply in call]) == 1
+    ours_s, contract_s, asked_s, capped_s = seen
+    assert 3590 < ours_s <= 3600
+    assert 3590 < contract_s <= 3600
+    assert 2 < asked_s < 3.1
+    assert 3590 < capped_s <= 3600
+
+
 async def test_a_reader_that_leaves_ends_the_stream_at_once() -> None:
     ended = asyncio.Event()
     tasks = []
