@@ -9,7 +9,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from services.cli import demo, migrate, probe, refusal, up, verify
+from services.cli import demo, events, migrate, probe, refusal, status, up, verify
 
 app = typer.Typer(
     name="bodega",
@@ -18,8 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up.up, demo.demo, verify.verify, migrate.migrate, probe.probe):
+for command in (up.up, status.status, demo.demo, verify.verify, migrate.migrate, probe.probe):
     app.command()(command)
+app.add_typer(events.app, name="events")
 
 
 @app.callback(invoke_without_command=True)

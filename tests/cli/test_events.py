@@ -1,0 +1,79 @@
+"""How events are worded, and what `bodega events tail` refuses."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from bodega.order.v1 import order_events_pb2
+from bodega.user.v1 import user_pb2
+
+from services.chassis.events.envelope import Envelope
+from services.cli import events
+from services.cli.refusal import Refused
+
+AT = datetime(2026, 11, 21, 8, 30, 0, 120_000, tzinfo=UTC)
+
+
+def envelope(type_: str, data: bytes, traceparent: str = "") -> Envelope:
+    return Envelope("e", "bodega/order", type_, "o-1", AT, data, "bodega.order.v1.x.o-1", traceparent)
+
+
+def test_an_event_is_one_line() -> None:
+    message = order_events_pb2.OrderRejected(order_id="o-1", user_id="u-1", reason="OUT\nOF STOCK")
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    found = events.line(
+        envelope("bodega.order.v1.OrderRejected", message.SerializeToString(), f"00-{trace}-{'1' * 16}-01")
+    )
+    assert found == (
+        f"2026-11-21T08:30:00.120Z  order      OrderRejected        o-1  {trace}  "
+        r'{"order_id":"o-1","user_id":"u-1","reason":"OUT\nOF STOCK"}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("type_", "data", "shown"),
+    [
+        ("bodega.order.v1.OrderDreamt", b"123", "3 bytes of a type that this release does not know"),
+        ("bodega.order.v1.OrderPlaced", b"\xff", "1 bytes that are no bodega.order.v1.OrderPlaced"),
+    ],
+)
+def test_what_cannot_be_read_is_shown_as_such(type_: str, data: bytes, shown: str) -> None:
+    assert events.line(envelope(type_, data)).endswith(f"  -  [{shown}]")
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = user_pb2.RegisterUserRequest(username="ada", password="correct horse")
+    monkeypatch.setattr(
+        events, "known_types", lambda: {secret.DESCRIPTOR.full_name: user_pb2.RegisterUserRequest.DESCRIPTOR}
+    )
+    found = events.line(envelope(secret.DESCRIPTOR.full_name, secret.SerializeToString()))
+    assert "ada" in found
+    assert "correct horse" not in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"service": ["notification"]}, "'notification' tells no events"),
+        ({"type_": ["OrderDreamt"]}, "no event is called 'OrderDreamt'"),
+        ({"since": "yesterday"}, "'yesterday' is neither a time"),
+        ({"since": "99999999999999m"}, "is neither a time"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments: dict[str, object], complaint: str) -> None:
+    with pytest.raises(Refused, match=complaint):
+        events.tail(**arguments)  # type: ignore[arg-type]
+
+
+def test_since_is_a_time_or_how_long_ago() -> None:
+    assert events._since("") is None
+    assert events._since("2026-11-21T08:30:00.12+00:00") == AT
+    ago = events._since("10m")
+    assert ago is not None
+    assert timedelta(minutes=9) < datetime.now(UTC) - ago < timedelta(minutes=11)
+
+
+def test_types_go_by_short_and_by_full_name() -> None:
+    assert events._types(["OrderPlaced", "bodega.user.v1.UserActivated"]) == {
+        "bodega.order.v1.OrderPlaced",
+        "bodega.user.v1.UserActivated",
+    }
