@@ -130,6 +130,7 @@ def _find_replay(connection: sa.Connection) -> Finding:
             created_at=from_micros(row.create_time),
             updated_at=from_micros(row.update_time),
             closed=bool(row.closed),
+            direct=bool(row.direct),
             operations=by_order.get(row.order_id, ()),
         )
         follows = (payment.state, payment.captured.amount_minor, payment.refunded.amount_minor)

@@ -16,6 +16,7 @@ _STATES: Final = {
     State.AUTHORIZED: pb.Payment.STATE_AUTHORIZED,
     State.CAPTURED: pb.Payment.STATE_CAPTURED,
     State.REFUNDED: pb.Payment.STATE_REFUNDED,
+    State.PARTIALLY_REFUNDED: pb.Payment.STATE_PARTIALLY_REFUNDED,
     State.DECLINED: pb.Payment.STATE_DECLINED,
     State.VOIDED: pb.Payment.STATE_VOIDED,
 }
@@ -39,6 +40,13 @@ def key(id_: str) -> str:
 def money_from_proto(amount: MoneyMessage) -> Money:
     """Raises InvalidCurrency, AmountTooPrecise or AmountOutOfRange."""
     return Money.of(amount.units, amount.nanos, amount.currency_code)
+
+
+def amount_asked(
+    request: pb.CapturePaymentRequest | pb.RefundPaymentRequest,
+) -> Money | None:
+    """None where the request leaves it open. Raises as `money_from_proto`."""
+    return money_from_proto(request.amount) if request.HasField("amount") else None
 
 
 def money_to_proto(amount: Money) -> MoneyMessage:

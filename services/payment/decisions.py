@@ -17,6 +17,7 @@ from services.payment.domain import (
     PaymentNotCapturable,
     PaymentNotRefundable,
     ProviderUnavailable,
+    RefundMismatch,
     State,
 )
 
@@ -47,18 +48,20 @@ def authorized(payment: Payment, wanted: Authorization) -> DomainError | None:
     return None
 
 
-def captured(payment: Payment) -> DomainError | None:
+def captured(payment: Payment, amount: Money | None = None) -> DomainError | None:
     """Raises PaymentInProgress."""
     if payment.closed or payment.state in _GIVEN_UP:
         return PaymentClosed(order_id=payment.order_id)
     _settled(payment)
-    if payment.state is State.CAPTURED:
+    if payment.captured and amount in (None, payment.captured):
         return None
     if code := payment.capture_code:
         return CaptureRefused(order_id=payment.order_id, decline_code=code)
-    if payment.can_capture:  # authorized since we looked
+    if payment.can_take(amount):  # authorized since we looked
         raise PaymentInProgress(order_id=payment.order_id)
-    return PaymentNotCapturable(order_id=payment.order_id, state=payment.state)
+    return PaymentNotCapturable(
+        order_id=payment.order_id, state=payment.state, amount=amount or payment.amount
+    )
 
 
 def voided(payment: Payment) -> DomainError | None:
@@ -69,14 +72,21 @@ def voided(payment: Payment) -> DomainError | None:
     return None
 
 
-def refunded(payment: Payment, refund_id: str) -> DomainError | None:
-    """Raises PaymentInProgress, and ProviderUnavailable where it will have to be asked again."""
+def refunded(payment: Payment, refund_id: str, amount: Money | None = None) -> DomainError | None:
+    """Raises PaymentInProgress, and ProviderUnavailable where it will have to be asked again.
+
+    A refund is only answered while nothing else is under way, so that its state says what was given back.
+    """
+    if not payment.stands_for(refund_id, amount):
+        return RefundMismatch(order_id=payment.order_id, refund_id=refund_id)
+    _settled(payment)
     if payment.has_refund(refund_id):
         return None
-    _settled(payment)
-    if payment.can_refund(refund_id):
+    if payment.can_refund(refund_id, amount):
         raise ProviderUnavailable
-    return PaymentNotRefundable(order_id=payment.order_id, state=payment.state, refund_id=refund_id)
+    return PaymentNotRefundable(
+        order_id=payment.order_id, state=payment.state, refund_id=refund_id, left=payment.left
+    )
 
 
 def _settled(payment: Payment) -> None:

@@ -2,7 +2,8 @@
 
 A payment is the list of its operations at the provider, at most one of them unanswered; its state, what was
 captured and what was refunded all follow from that list. `closed` is the wish that the money come to nothing,
-for ever: once it is there, whoever finds something held or taken undoes it (`next_undo`).
+for ever: once it is there, whoever finds something held or taken undoes it. `direct` is the wish that what is
+held be taken at once. Whoever comes upon a payment does what is still due of either (`next_step`).
 """
 
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ class State(StrEnum):
     AUTHORIZED = "AUTHORIZED"
     CAPTURED = "CAPTURED"
     REFUNDED = "REFUNDED"
+    PARTIALLY_REFUNDED = "PARTIALLY_REFUNDED"
     DECLINED = "DECLINED"
     VOIDED = "VOIDED"
 
@@ -57,7 +59,7 @@ class PaymentMismatch(errors.Invalid):
 
 
 class PaymentNotCapturable(errors.WrongState):
-    """The payment of order {order_id} is {state}; there is nothing to capture."""
+    """The payment of order {order_id} is {state}; {amount} cannot be captured of it."""
 
 
 class CaptureRefused(errors.WrongState):
@@ -65,7 +67,13 @@ class CaptureRefused(errors.WrongState):
 
 
 class PaymentNotRefundable(errors.WrongState):
-    """The payment of order {order_id} is {state}; nothing is left to give back under refund {refund_id}."""
+    """The payment of order {order_id} is {state}; refund {refund_id} is more than {left}, which is left."""
+
+
+class RefundMismatch(errors.Invalid):
+    """Refund {refund_id} of order {order_id} stands for another amount."""
+
+    field = "amount"
 
 
 class PaymentInProgress(errors.Stale):
@@ -180,6 +188,9 @@ class Payment:
     created_at: datetime
     updated_at: datetime
     closed: bool = False
+    direct: bool = False
+    """Whether it is captured as soon as it is authorized, and given up if that is refused."""
+
     operations: tuple[Operation, ...] = ()
     version: int = 0
     pending_events: tuple[Event, ...] = ()
@@ -194,9 +205,10 @@ class Payment:
         payment_method_id: str,
         amount: Money,
         at: datetime,
+        direct: bool = False,
     ) -> "Payment":
         """A payment whose authorization is about to be asked for."""
-        opened = cls(order_id, payment_id, user_id, payment_method_id, amount, at, at)
+        opened = cls(order_id, payment_id, user_id, payment_method_id, amount, at, at, direct=direct)
         return opened._asking(Kind.AUTHORIZE, amount, at)
 
     @classmethod
@@ -210,7 +222,9 @@ class Payment:
         if self.pending is not None:
             return State.UNKNOWN
         if self.captured:
-            return State.REFUNDED if self.captured <= self.refunded else State.CAPTURED
+            if not self.refunded:
+                return State.CAPTURED
+            return State.PARTIALLY_REFUNDED if self.left else State.REFUNDED
         if self._succeeded(Kind.VOID) or not self.operations:
             return State.VOIDED
         return State.AUTHORIZED if self._succeeded(Kind.AUTHORIZE) else State.DECLINED
@@ -228,6 +242,11 @@ class Payment:
     @property
     def refunded(self) -> Money:
         return self._total(Kind.REFUND)
+
+    @property
+    def left(self) -> Money:
+        """How much was taken and not given back; never below zero."""
+        return max(self.captured - self.refunded, Money.zero(self.amount.currency))
 
     @property
     def authorization(self) -> str:
@@ -253,7 +272,12 @@ class Payment:
         """What must still be asked for to bring a closed payment to nothing."""
         if not self.closed:
             return None
-        return {State.AUTHORIZED: Kind.VOID, State.CAPTURED: Kind.REFUND}.get(self.state)
+        return _UNDONE_BY.get(self.state)
+
+    @property
+    def next_step(self) -> Kind | None:
+        """What is still to be asked for, by whoever comes, to have what was wished for."""
+        return Kind.CAPTURE if self.direct and self.can_capture else self.next_undo
 
     @property
     def turned_up_late(self) -> bool:
@@ -265,33 +289,49 @@ class Payment:
 
     @property
     def at_rest(self) -> bool:
-        """Nothing is unanswered and nothing remains to be undone."""
-        return self.pending is None and self.next_undo is None
+        """Nothing is unanswered and nothing remains to be done."""
+        return self.pending is None and self.next_step is None
 
-    def can_refund(self, refund_id: str) -> bool:
-        return self.state is State.CAPTURED and not self.closed and not self.has_refund(refund_id)
+    def can_take(self, amount: Money | None) -> bool:
+        """Whether `amount` can be captured; None is all that is authorized. Raises CurrencyMismatch."""
+        return self.can_capture and (amount is None or amount <= self.amount)
+
+    def stands_for(self, refund_id: str, amount: Money | None) -> bool:
+        """Whether a refund of this id, if there was one, was of this amount; None is whatever it was."""
+        asked = [one.amount for one in self.operations if refund_id and one.refund_id == refund_id]
+        return amount is None or not asked or asked[-1] == amount
+
+    def can_refund(self, refund_id: str, amount: Money | None = None) -> bool:
+        """Whether `amount` is left to be given back; None is all that is. Raises CurrencyMismatch."""
+        open_to_it = self.state in (State.CAPTURED, State.PARTIALLY_REFUNDED) and not self.closed
+        fits = amount is None or amount <= self.left
+        return open_to_it and fits and not self.has_refund(refund_id)
 
     def has_refund(self, refund_id: str) -> bool:
         return any(refund.refund_id == refund_id for refund in self._succeeded(Kind.REFUND))
 
-    def capture(self, *, at: datetime) -> "Payment":
-        assert self.can_capture
-        return self._asking(Kind.CAPTURE, self.amount, at)
+    def capture(self, amount: Money | None = None, *, at: datetime) -> "Payment":
+        """Begins to take a part, or all, of what is held; the rest is given up with it."""
+        assert self.can_take(amount)
+        return self._asking(Kind.CAPTURE, amount or self.amount, at)
 
-    def refund(self, *, refund_id: str, at: datetime) -> "Payment":
-        assert self.can_refund(refund_id)
-        return self._asking(Kind.REFUND, self.captured - self.refunded, at, refund_id=refund_id)
+    def refund(self, *, refund_id: str, amount: Money | None = None, at: datetime) -> "Payment":
+        """Begins to give back a part, or all, of what is left."""
+        assert self.can_refund(refund_id, amount)
+        return self._asking(Kind.REFUND, amount or self.left, at, refund_id=refund_id)
 
     def close(self, *, at: datetime) -> "Payment":
         """From now on this money is to come to nothing; closing again changes nothing."""
         return self if self.closed else replace(self, closed=True, updated_at=at)
 
-    def undo(self, *, at: datetime) -> "Payment":
-        """Begins `next_undo`."""
-        match self.next_undo:
+    def go_on(self, *, at: datetime) -> "Payment":
+        """Begins `next_step`."""
+        match self.next_step:
+            case Kind.CAPTURE:
+                return self.capture(at=at)
             case Kind.REFUND:
                 refund_id = ids.derived("payment undo", self.payment_id)
-                return self._asking(Kind.REFUND, self.captured - self.refunded, at, refund_id=refund_id)
+                return self._asking(Kind.REFUND, self.left, at, refund_id=refund_id)
             case kind:
                 assert kind is Kind.VOID
                 return self._asking(Kind.VOID, self.amount, at)
@@ -309,8 +349,10 @@ class Payment:
             case Refused(code) if done.kind is Kind.AUTHORIZE:
                 return _told(settled, Declined(self.amount, code))
             case Refused(standing=Standing() as standing):
-                return settled.adopt(standing, at=at)
-        return settled
+                settled = settled.adopt(standing, at=at)
+        # A direct payment that cannot be captured is nobody's wish any more.
+        given_up = settled.direct and settled.state is State.AUTHORIZED and done.kind is Kind.CAPTURE
+        return settled.close(at=at) if given_up else settled
 
     def adopt(self, standing: Standing, *, at: datetime) -> "Payment":
         """Takes over what the provider's books know beyond ours: captured, refunded, no longer held.
@@ -357,6 +399,13 @@ class Payment:
 
     def _total(self, kind: Kind) -> Money:
         return sum((done.amount for done in self._succeeded(kind)), Money.zero(self.amount.currency))
+
+
+_UNDONE_BY = {
+    State.AUTHORIZED: Kind.VOID,
+    State.CAPTURED: Kind.REFUND,
+    State.PARTIALLY_REFUNDED: Kind.REFUND,
+}
 
 
 def _fact(done: Operation) -> Event:

@@ -1,8 +1,8 @@
 """Operations at the provider: commit UNKNOWN, ask outside any transaction, commit the outcome.
 
 Whoever comes upon a payment that is not at rest (a handler, or the reconciler after a crash) goes on the
-same way: what is pending is asked again with its own key, then, if the payment was closed meanwhile,
-undone.
+same way: what is pending is asked again with its own key, then what is still due of what was wished for is
+done: a closed payment is undone, a direct one captured.
 """
 
 import asyncio
@@ -146,7 +146,7 @@ class Operations:
             tx.payments.save(Payment.tombstone(order_id=order_id, at=now))
         elif not payment.closed:
             closed = tx.payments.save(payment.close(at=now))
-            if closed.next_undo:
+            if closed.next_step:
                 tx.work.wake(order_id, now=now)
 
     def settle(self, tx: Transaction, ask: Ask, answer: Answer, *, now: datetime) -> Payment:
@@ -156,7 +156,7 @@ class Operations:
         return payment if settled is payment else self.saved(tx, settled, now=now)
 
     def saved(self, tx: Transaction, payment: Payment, *, now: datetime) -> Payment:
-        """Saves a payment of which nothing is pending; what remains to be undone is left to whoever comes."""
+        """Saves a payment of which nothing is pending; what remains to be done is left to whoever comes."""
         kept = tx.payments.save(payment)
         if kept.at_rest:
             tx.work.done(kept.order_id)
@@ -167,7 +167,7 @@ class Operations:
     # What stands between transactions
 
     async def finish(self, order_id: str) -> None:
-        """Settles what is pending and undoes what is to be undone, until the provider has done all of it.
+        """Settles what is pending and does what is due, until the provider has done all of it.
 
         Raises PaymentInProgress if someone else is at it, and ProviderUnavailable. A provider that refuses to
         undo ends it too; it is tried again later.
@@ -222,10 +222,10 @@ class Operations:
     def _settle_and_go_on(self, tx: Transaction, ask: Ask, answer: Answer, *, now: datetime) -> Ask | None:
         settled = self.settle(tx, ask, answer, now=now)
         undoing = ask.kind in (Kind.VOID, Kind.REFUND)
-        if undoing and isinstance(answer, Refused) and settled.next_undo is ask.kind:
+        if undoing and isinstance(answer, Refused) and settled.next_step is ask.kind:
             self._put_off_in(tx, ask.order_id, now=now)  # asking at once again would only be refused again
             return None
-        return self._undoing(tx, settled, now=now)
+        return self._going_on(tx, settled, now=now)
 
     def _next(self, tx: Transaction, order_id: str, *, now: datetime) -> Ask | None:
         payment = tx.payments.get_of_order(order_id)
@@ -233,12 +233,12 @@ class Operations:
             return self.take(tx, payment, now=now)
         if payment.at_rest:
             tx.work.done(order_id)
-        return self._undoing(tx, payment, now=now)
+        return self._going_on(tx, payment, now=now)
 
-    def _undoing(self, tx: Transaction, payment: Payment, *, now: datetime) -> Ask | None:
-        if payment.next_undo is None:
+    def _going_on(self, tx: Transaction, payment: Payment, *, now: datetime) -> Ask | None:
+        if payment.pending is not None or payment.next_step is None:
             return None
-        return self.begin(tx, payment.undo(at=now), now=now)
+        return self.begin(tx, payment.go_on(at=now), now=now)
 
     async def _call(self, ask: Ask) -> Answer:
         provider = self._provider

@@ -121,19 +121,19 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         return await self._in_one_step(call(request), wanted.order_id, begin, decide)
 
     async def CapturePayment(self, request: pb.CapturePaymentRequest, context: Context) -> pb.Payment:
-        order_id = convert.key(request.order_id)
+        order_id, amount = convert.key(request.order_id), convert.amount_asked(request)
 
         def begin(tx: Transaction) -> Ask | None:
             now = self._clock.now()
             payment = tx.payments.of_order(order_id)
             if payment is None:
                 return None
-            if payment.can_capture:
-                return self._operations.begin(tx, payment.capture(at=now), now=now)
+            if payment.can_take(amount):
+                return self._operations.begin(tx, payment.capture(amount, at=now), now=now)
             return self._again(tx, payment, Kind.CAPTURE)
 
         def decide(tx: Transaction, payment: Payment | None) -> DomainError | None:
-            return decisions.captured(payment or tx.payments.get_of_order(order_id))
+            return decisions.captured(payment or tx.payments.get_of_order(order_id), amount)
 
         return await self._in_one_step(call(request), order_id, begin, decide)
 
@@ -150,14 +150,16 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
 
     async def RefundPayment(self, request: pb.RefundPaymentRequest, context: Context) -> pb.Payment:
         order_id, refund_id = convert.key(request.order_id), convert.key(request.refund_id)
+        amount = convert.amount_asked(request)
 
         def begin(tx: Transaction) -> Ask | None:
             now = self._clock.now()
             payment = tx.payments.of_order(order_id)
             if payment is None:
                 return None
-            if payment.can_refund(refund_id):
-                return self._operations.begin(tx, payment.refund(refund_id=refund_id, at=now), now=now)
+            if payment.stands_for(refund_id, amount) and payment.can_refund(refund_id, amount):
+                refunding = payment.refund(refund_id=refund_id, amount=amount, at=now)
+                return self._operations.begin(tx, refunding, now=now)
             return self._again(tx, payment, Kind.REFUND)
 
         async def refund() -> None:
@@ -165,7 +167,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
                 await self._operations.carry_on(ask)
 
         return await self._to_the_end(
-            call(request), order_id, refund, lambda payment: decisions.refunded(payment, refund_id)
+            call(request), order_id, refund, lambda payment: decisions.refunded(payment, refund_id, amount)
         )
 
     async def GetPayment(self, request: pb.GetPaymentRequest, context: Context) -> pb.Payment:

@@ -133,6 +133,7 @@ class Payments:
             created_at=from_micros(row["create_time"]),
             updated_at=from_micros(row["update_time"]),
             closed=bool(row["closed"]),
+            direct=bool(row["direct"]),
             operations=asked,
             version=row["version"],
         )
@@ -199,6 +200,7 @@ def _row(payment: Payment) -> dict[str, Any]:
         "refunded_minor": payment.refunded.amount_minor,
         "currency": payment.amount.currency,
         "closed": payment.closed,
+        "direct": payment.direct,
         "version": payment.version,
         "create_time": to_micros(payment.created_at),
         "update_time": to_micros(payment.updated_at),

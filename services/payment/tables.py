@@ -70,6 +70,7 @@ payments = sa.Table(
     sa.Column("refunded_minor", sa.BigInteger, nullable=False),
     sa.Column("currency", sa.Text, nullable=False),
     sa.Column("closed", sa.Boolean, nullable=False),
+    sa.Column("direct", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("create_time", sa.BigInteger, nullable=False),
     sa.Column("update_time", sa.BigInteger, nullable=False),

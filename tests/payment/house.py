@@ -179,9 +179,13 @@ class House:
             request_id=new_id(),
         )
 
-    async def capture(self, order_id: str, request_id: str = "") -> payment_pb2.Payment:
+    async def capture(
+        self, order_id: str, request_id: str = "", amount: Money | None = None
+    ) -> payment_pb2.Payment:
         return await self.stub.CapturePayment(
-            payment_pb2.CapturePaymentRequest(order_id=order_id, request_id=request_id or new_id())
+            payment_pb2.CapturePaymentRequest(
+                order_id=order_id, amount=amount, request_id=request_id or new_id()
+            )
         )
 
     async def void(self, order_id: str, request_id: str = "") -> payment_pb2.Payment:
@@ -189,10 +193,12 @@ class House:
             payment_pb2.VoidPaymentRequest(order_id=order_id, request_id=request_id or new_id())
         )
 
-    async def refund(self, order_id: str, refund_id: str = "") -> payment_pb2.Payment:
+    async def refund(
+        self, order_id: str, refund_id: str = "", amount: Money | None = None
+    ) -> payment_pb2.Payment:
         return await self.stub.RefundPayment(
             payment_pb2.RefundPaymentRequest(
-                order_id=order_id, refund_id=refund_id or new_id(), request_id=new_id()
+                order_id=order_id, refund_id=refund_id or new_id(), amount=amount, request_id=new_id()
             )
         )
 

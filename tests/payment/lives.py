@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from bodega.payment.v1 import payment_pb2 as pb
+from google.type.money_pb2 import Money
 
 from services.chassis.testing import FakeClock
 from services.payment.sandbox_books import Books as SandboxBooks
@@ -50,17 +51,23 @@ class Till:
     async def authorize(self, wanted: pb.AuthorizePaymentRequest) -> pb.Payment:
         return await self._rpcs.AuthorizePayment(wanted, _nobody())
 
-    async def capture(self, order_id: str, request_id: str = "capture") -> pb.Payment:
-        request = pb.CapturePaymentRequest(order_id=order_id, request_id=f"{order_id} {request_id}")
+    async def capture(
+        self, order_id: str, request_id: str = "capture", amount: Money | None = None
+    ) -> pb.Payment:
+        request = pb.CapturePaymentRequest(
+            order_id=order_id, amount=amount, request_id=f"{order_id} {request_id}"
+        )
         return await self._rpcs.CapturePayment(request, _nobody())
 
     async def void(self, order_id: str, request_id: str = "void") -> pb.Payment:
         request = pb.VoidPaymentRequest(order_id=order_id, request_id=f"{order_id} {request_id}")
         return await self._rpcs.VoidPayment(request, _nobody())
 
-    async def refund(self, order_id: str, refund_id: str, request_id: str = "refund") -> pb.Payment:
+    async def refund(
+        self, order_id: str, refund_id: str, request_id: str = "refund", amount: Money | None = None
+    ) -> pb.Payment:
         request = pb.RefundPaymentRequest(
-            order_id=order_id, refund_id=refund_id, request_id=f"{order_id} {request_id}"
+            order_id=order_id, refund_id=refund_id, amount=amount, request_id=f"{order_id} {request_id}"
         )
         return await self._rpcs.RefundPayment(request, _nobody())
 

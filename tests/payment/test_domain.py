@@ -12,6 +12,7 @@ from services.payment.domain import Done, Kind, Outcome, Payment, Refused, Stand
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = AT + timedelta(seconds=1)
 TEN = Money(1000, "USD")
+FOUR, SIX = Money(400, "USD"), Money(600, "USD")
 NOTHING = Money.zero("USD")
 WANTED = decisions.Authorization("o1", "u1", "m1", TEN)
 
@@ -45,6 +46,10 @@ def captured() -> Payment:
     return done(authorized().capture(at=AT))
 
 
+def refunded_in_part() -> Payment:
+    return done(captured().refund(refund_id="r1", amount=FOUR, at=AT))
+
+
 def declined() -> Payment:
     return answered(begun(), Refused("card_declined"))
 
@@ -68,6 +73,9 @@ def capture_refused() -> Payment:
         (captured(), State.CAPTURED, None),
         (captured().refund(refund_id="r1", at=AT), State.UNKNOWN, None),
         (done(captured().refund(refund_id="r1", at=AT)), State.REFUNDED, None),
+        (refunded_in_part(), State.PARTIALLY_REFUNDED, None),
+        (done(refunded_in_part().refund(refund_id="r2", at=AT)), State.REFUNDED, None),
+        (done(authorized().capture(FOUR, at=AT)), State.CAPTURED, None),
         (Payment.tombstone(order_id="o1", at=AT), State.VOIDED, None),
         # What closing asks for, from each of them:
         (closed(begun()), State.UNKNOWN, None),
@@ -78,9 +86,11 @@ def capture_refused() -> Payment:
         (done(closed(authorized().capture(at=AT))), State.CAPTURED, Kind.REFUND),
         (closed(capture_refused()), State.AUTHORIZED, Kind.VOID),
         (closed(captured()), State.CAPTURED, Kind.REFUND),
+        (closed(refunded_in_part()), State.PARTIALLY_REFUNDED, Kind.REFUND),
+        (done(closed(refunded_in_part()).go_on(at=AT)), State.REFUNDED, None),
         (closed(done(captured().refund(refund_id="r1", at=AT))), State.REFUNDED, None),
-        (done(closed(authorized()).undo(at=AT)), State.VOIDED, None),
-        (done(closed(captured()).undo(at=AT)), State.REFUNDED, None),
+        (done(closed(authorized()).go_on(at=AT)), State.VOIDED, None),
+        (done(closed(captured()).go_on(at=AT)), State.REFUNDED, None),
     ],
 )
 def test_state_and_what_is_left_to_undo_follow_from_the_operations(
@@ -90,6 +100,35 @@ def test_state_and_what_is_left_to_undo_follow_from_the_operations(
     assert payment.at_rest == (payment.pending is None and undo is None)
 
 
+def test_closing_after_refunds_in_part_gives_back_what_is_left() -> None:
+    undoing = closed(refunded_in_part()).go_on(at=AT).pending
+    assert undoing
+    assert undoing.amount == SIX
+
+
+def test_what_is_not_captured_is_given_up() -> None:
+    payment = done(authorized().capture(FOUR, at=AT))
+    assert (payment.captured, payment.left, payment.can_capture) == (FOUR, FOUR, False)
+
+
+@pytest.mark.parametrize(
+    ("payment", "refund_id", "amount", "can"),
+    [
+        (captured(), "r1", None, True),
+        (captured(), "r1", TEN, True),
+        (captured(), "r1", TEN + FOUR, False),
+        (refunded_in_part(), "r1", FOUR, False),
+        (refunded_in_part(), "r2", SIX, True),
+        (refunded_in_part(), "r2", TEN, False),
+        (done(authorized().capture(FOUR, at=AT)), "r1", SIX, False),
+        (closed(refunded_in_part()), "r2", FOUR, False),
+        (authorized(), "r1", None, False),
+    ],
+)
+def test_what_may_be_refunded(payment: Payment, refund_id: str, amount: Money | None, can: bool) -> None:  # noqa: FBT001
+    assert payment.can_refund(refund_id, amount) == can
+
+
 @pytest.mark.parametrize(
     ("payment", "events"),
     [
@@ -97,8 +136,8 @@ def test_state_and_what_is_left_to_undo_follow_from_the_operations(
         (declined(), [domain.Declined]),
         (captured(), [domain.Authorized, domain.Captured]),
         (capture_refused(), [domain.Authorized]),
-        (done(closed(authorized()).undo(at=AT)), [domain.Authorized, domain.Voided]),
-        (done(closed(captured()).undo(at=AT)), [domain.Authorized, domain.Captured, domain.Refunded]),
+        (done(closed(authorized()).go_on(at=AT)), [domain.Authorized, domain.Voided]),
+        (done(closed(captured()).go_on(at=AT)), [domain.Authorized, domain.Captured, domain.Refunded]),
         (Payment.tombstone(order_id="o1", at=AT), [domain.Voided]),
         (closed(declined()), [domain.Declined]),
     ],
@@ -132,28 +171,28 @@ def test_keys_are_payment_operation_and_refund_id() -> None:
 
 
 def test_an_undo_that_was_refused_is_tried_again_under_another_key() -> None:
-    refused = answered(closed(authorized()).undo(at=AT), Refused("later", standing(held=True)))
+    refused = answered(closed(authorized()).go_on(at=AT), Refused("later", standing(held=True)))
     assert refused.next_undo is Kind.VOID
-    again = refused.undo(at=LATER)
+    again = refused.go_on(at=LATER)
     assert [one.key for one in again.operations[1:]] == ["p1/void", "p1/void/2"]
 
 
 def test_a_void_refused_because_it_was_captured_becomes_a_refund() -> None:
-    voiding = closed(authorized()).undo(at=AT)
+    voiding = closed(authorized()).go_on(at=AT)
     payment = answered(voiding, Refused("already_captured", standing(captured=TEN)))
     assert (payment.state, payment.captured, payment.next_undo) == (State.CAPTURED, TEN, Kind.REFUND)
-    assert done(payment.undo(at=LATER)).state is State.REFUNDED
+    assert done(payment.go_on(at=LATER)).state is State.REFUNDED
 
 
 def test_a_void_refused_because_nothing_is_held_is_done() -> None:
-    payment = answered(closed(authorized()).undo(at=AT), Refused("already_voided", standing()))
+    payment = answered(closed(authorized()).go_on(at=AT), Refused("already_voided", standing()))
     assert (payment.state, payment.at_rest) == (State.VOIDED, True)
     assert isinstance(payment.pending_events[-1], domain.Voided)
 
 
 def test_a_refund_refused_because_it_was_given_back_is_done() -> None:
     payment = answered(
-        closed(captured()).undo(at=AT), Refused("amount_too_large", standing(captured=TEN, refunded=TEN))
+        closed(captured()).go_on(at=AT), Refused("amount_too_large", standing(captured=TEN, refunded=TEN))
     )
     assert (payment.state, payment.refunded) == (State.REFUNDED, TEN)
 
@@ -164,19 +203,19 @@ def test_a_capture_refused_because_it_was_captured_is_a_capture() -> None:
 
 
 def test_late_money_resurrects_nothing_and_goes_back() -> None:
-    voided = done(closed(authorized()).undo(at=AT))
+    voided = done(closed(authorized()).go_on(at=AT))
     late = voided.adopt(standing(captured=TEN), at=LATER)
     assert late.next_undo is Kind.REFUND
     assert late.turned_up_late
     assert not voided.turned_up_late
-    back = done(late.undo(at=LATER))
+    back = done(late.go_on(at=LATER))
     assert (back.state, back.captured, back.refunded) == (State.REFUNDED, TEN, TEN)
 
 
 def test_late_money_after_a_refund_goes_back_too_under_a_key_of_its_own() -> None:
-    refunded = done(closed(captured()).undo(at=AT))
+    refunded = done(closed(captured()).go_on(at=AT))
     late = refunded.adopt(standing(captured=TEN + TEN, refunded=TEN), at=LATER)
-    back = late.undo(at=LATER)
+    back = late.go_on(at=LATER)
     assert back.pending
     assert back.pending.amount == TEN
     assert len({one.key for one in back.operations}) == len(back.operations)
@@ -234,10 +273,28 @@ def test_an_order_has_one_payment(other: decisions.Authorization) -> None:
         (closed(captured()), domain.PaymentClosed),
         (closed(authorized().capture(at=AT)), domain.PaymentClosed),
         (done(captured().refund(refund_id="r1", at=AT)), domain.PaymentClosed),
+        (refunded_in_part(), None),
     ],
 )
 def test_what_a_capture_is_answered(payment: Payment, refusal: type[Exception] | None) -> None:
     assert _kind(decisions.captured(payment)) is refusal
+
+
+@pytest.mark.parametrize(
+    ("payment", "amount", "refusal"),
+    [
+        (captured(), TEN, None),
+        (captured(), FOUR, domain.PaymentNotCapturable),
+        (done(authorized().capture(FOUR, at=AT)), FOUR, None),
+        (done(authorized().capture(FOUR, at=AT)), None, None),
+        (done(authorized().capture(FOUR, at=AT)), SIX, domain.PaymentNotCapturable),
+        (authorized(), TEN + FOUR, domain.PaymentNotCapturable),
+    ],
+)
+def test_what_a_capture_in_part_is_answered(
+    payment: Payment, amount: Money | None, refusal: type[Exception] | None
+) -> None:
+    assert _kind(decisions.captured(payment, amount)) is refusal
 
 
 @pytest.mark.parametrize(
@@ -253,6 +310,39 @@ def test_what_a_capture_is_answered(payment: Payment, refusal: type[Exception] |
 )
 def test_what_a_refund_is_answered(payment: Payment, refusal: type[Exception] | None) -> None:
     assert _kind(decisions.refunded(payment, "r1")) is refusal
+
+
+@pytest.mark.parametrize(
+    ("payment", "refund_id", "amount", "refusal"),
+    [
+        (refunded_in_part(), "r1", FOUR, None),
+        (refunded_in_part(), "r1", None, None),
+        (refunded_in_part(), "r1", SIX, domain.RefundMismatch),
+        (refunded_in_part().refund(refund_id="r2", at=AT), "r1", SIX, domain.RefundMismatch),
+        (done(refunded_in_part().refund(refund_id="r2", at=AT)), "r1", FOUR, None),
+        (done(closed(refunded_in_part()).go_on(at=AT)), "r1", FOUR, None),
+        (refunded_in_part(), "r2", TEN, domain.PaymentNotRefundable),
+        (captured(), "r1", TEN + FOUR, domain.PaymentNotRefundable),
+        (closed(refunded_in_part()), "r2", FOUR, domain.PaymentNotRefundable),
+    ],
+)
+def test_what_a_refund_in_part_is_answered(
+    payment: Payment, refund_id: str, amount: Money | None, refusal: type[Exception] | None
+) -> None:
+    assert _kind(decisions.refunded(payment, refund_id, amount)) is refusal
+
+
+def test_a_refund_is_not_answered_with_the_state_of_another_that_is_under_way() -> None:
+    with pytest.raises(domain.PaymentInProgress):
+        decisions.refunded(refunded_in_part().refund(refund_id="r2", at=AT), "r1", FOUR)
+
+
+def test_a_refund_that_was_refused_keeps_its_amount_and_gets_another_key() -> None:
+    asked = captured().refund(refund_id="r1", amount=FOUR, at=AT)
+    refused = answered(asked, Refused("later", standing(captured=TEN)))
+    assert _kind(decisions.refunded(refused, "r1", SIX)) is domain.RefundMismatch
+    again = refused.refund(refund_id="r1", amount=FOUR, at=LATER)
+    assert [one.key for one in again.operations[2:]] == ["p1/refund/r1", "p1/refund/r1/2"]
 
 
 def test_what_is_not_settled_is_not_answered() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from bodega.payment.v1 import payment_pb2 as pb
+from google.type.money_pb2 import Money
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,13 +24,15 @@ from services.chassis.storage.migrations import migrate
 from services.chassis.testing import FakeClock
 from services.kernel.errors import DomainError
 from services.payment import audit
-from services.payment.domain import State
+from services.payment.domain import Outcome, State
 from tests.payment.house import MIGRATIONS, Fault, Killed
 from tests.payment.lives import Lives, Till
 
-DEEDS = ("authorize", "capture", "void", "refund", "reconcile", "later")
+DEEDS = ("authorize", "capture", "capture a part", "void", "refund", "refund a part", "reconcile", "later")
 EXPECTED = (DomainError, status.Refused, Killed)
 REFUND_ID = "7f6f6a53-2b9f-4d5c-9a43-0c8d5b3f7f11"
+REFUND_IDS = ("7f6f6a53-2b9f-4d5c-9a43-0c8d5b3f7f12", "7f6f6a53-2b9f-4d5c-9a43-0c8d5b3f7f13")
+THREE, FIVE = Money(currency_code="EUR", units=3), Money(currency_code="EUR", units=5)
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,12 @@ class _Story:
 
     async def _do(self, till: Till, deed: str, wanted: pb.AuthorizePaymentRequest) -> None:
         self._number += 1
+        part_id = REFUND_IDS[self._number % 2]
         deeds: dict[str, Callable[[], Awaitable[object]]] = {
             "authorize": lambda: till.authorize(wanted),
             "capture": lambda: till.capture(wanted.order_id, f"capture {self._number}"),
+            "capture a part": lambda: till.capture(wanted.order_id, f"capture {self._number}", FIVE),
+            "refund a part": lambda: till.refund(wanted.order_id, part_id, f"refund {self._number}", THREE),
             "void": lambda: till.void(wanted.order_id, f"void {self._number}"),
             "refund": lambda: till.refund(wanted.order_id, REFUND_ID, f"refund {self._number}"),
             "reconcile": till.house.reconciler.finish_due,
@@ -125,7 +131,9 @@ class _Story:
             return
         assert payment.at_rest
         assert payment.state is not State.UNKNOWN
-        assert payment.captured in (payment.amount, payment.refunded)
+        assert payment.captured.amount_minor in (0, 500, payment.amount.amount_minor)
+        given_back = [one for one in payment.operations if one.refund_id and one.outcome is Outcome.SUCCEEDED]
+        assert len({one.refund_id for one in given_back}) == len(given_back)
         if self._was_voided:
             assert payment.state in (State.VOIDED, State.REFUNDED, State.DECLINED)
 

@@ -16,6 +16,7 @@ from services.payment.domain import (
     Kind,
     Payment,
     Refunded,
+    Refused,
     Standing,
     Voided,
 )
@@ -74,7 +75,7 @@ def test_what_a_payment_tells_is_what_its_ledger_says(later: list[int]) -> None:
     for amount_minor in later:
         captured += amount_minor
         standing = Standing("auth", "p", False, Money(captured, "USD"), payment.refunded)
-        payment = payment.adopt(standing, at=AT).undo(at=AT)
+        payment = payment.adopt(standing, at=AT).go_on(at=AT)
         assert payment.pending
         payment = payment.settle(payment.pending.key, Done("refund"), at=AT)
     entries = [entry for event in payment.pending_events if (entry := entry_for(event))]
@@ -87,3 +88,39 @@ def test_what_a_payment_tells_is_what_its_ledger_says(later: list[int]) -> None:
     )
     assert cleared == 0
     assert payment.captured == payment.refunded == Money(captured, "USD")
+
+
+@given(
+    st.integers(1, 1000),
+    st.lists(st.tuples(st.integers(1, 400), st.booleans()), max_size=6),
+    st.booleans(),
+)
+def test_captures_and_refunds_in_part_sum_to_zero_and_to_what_is_left(
+    taken: int,
+    refunds: list[tuple[int, bool]],
+    is_closed: bool,  # noqa: FBT001
+) -> None:
+    """Whatever part is captured, whichever parts of it go back or are refused, and be it undone or not."""
+    payment = Payment.begun(
+        order_id="o", payment_id="p", user_id="u", payment_method_id="m", amount=Money(1000, "USD"), at=AT
+    )
+    payment = payment.settle("p/authorize", Done("auth"), at=AT).capture(Money(taken, "USD"), at=AT)
+    payment = payment.settle("p/capture", Done("capture"), at=AT)
+    for number, (amount_minor, is_done) in enumerate(refunds):
+        amount = Money(amount_minor, "USD")
+        assert payment.can_refund(f"r{number}", amount) == (amount <= payment.left)
+        if amount <= payment.left:
+            payment = payment.refund(refund_id=f"r{number}", amount=amount, at=AT)
+            answer = Done("refund") if is_done else Refused("no")
+            payment = payment.settle(f"p/refund/r{number}", answer, at=AT)
+    if is_closed:
+        payment = payment.close(at=AT)
+        while payment.next_step:
+            payment = payment.go_on(at=AT)
+            assert payment.pending
+            payment = payment.settle(payment.pending.key, Done("undone"), at=AT)
+        assert not payment.left
+    lines = [line for event in payment.pending_events if (entry := entry_for(event)) for line in entry.lines]
+    assert sum(line.amount.amount_minor for line in lines) == 0
+    cleared = [line.amount.amount_minor for line in lines if line.account is Account.PROVIDER_CLEARING]
+    assert sum(cleared) == payment.left.amount_minor

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from bodega.payment.v1 import payment_pb2 as pb
+from google.type.money_pb2 import Money
 
 from services.chassis import failpoints
 from services.kernel.errors import DomainError
@@ -110,6 +111,68 @@ async def test_a_refund_survives_death_at(
     async with lives.one() as till:
         assert (await till.refund(wanted.order_id, refund_id)).state == REFUNDED
     assert check_books()["ledger.posted"] == {"entries": 2, "movements": 2, "violations": 0}
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_refund_in_part_survives_death_at(
+    lives: Lives, kill_at: Callable[[str], None], place: str, check_books: Books
+) -> None:
+    refund_id, three = new_id(), Money(currency_code="EUR", units=3)
+    async with lives.one() as till:
+        wanted = await till.wanted()
+        await till.authorize(wanted)
+        await till.capture(wanted.order_id)
+        kill_at(f"payment.refund.{place}")
+        await killed(till.refund(wanted.order_id, refund_id, amount=three))
+    kill_at("")
+    async with lives.one() as till:
+        for request_id in ("refund", "again"):
+            refunded = await till.refund(wanted.order_id, refund_id, request_id, three)
+            assert (refunded.state, refunded.refunded_amount) == (
+                pb.Payment.STATE_PARTIALLY_REFUNDED,
+                three,
+            )
+        voided = await till.void(wanted.order_id)
+        assert (voided.state, voided.refunded_amount) == (REFUNDED, wanted.amount)
+    assert check_books()["ledger.posted"] == {"entries": 3, "movements": 3, "violations": 0}
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_void_after_a_death_within_a_refund_in_part_gives_back_the_rest(
+    lives: Lives, kill_at: Callable[[str], None], place: str, check_books: Books
+) -> None:
+    three = Money(currency_code="EUR", units=3)
+    async with lives.one() as till:
+        wanted = await till.wanted()
+        await till.authorize(wanted)
+        await till.capture(wanted.order_id)
+        kill_at(f"payment.refund.{place}")
+        await killed(till.refund(wanted.order_id, new_id(), amount=three))
+    kill_at("")
+    async with lives.one() as till:
+        voided = await till.void(wanted.order_id)
+        assert (voided.state, voided.refunded_amount) == (REFUNDED, wanted.amount)
+    assert check_books()["ledger.posted"] == {"entries": 3, "movements": 3, "violations": 0}
+
+
+async def test_a_refund_is_not_told_the_state_of_another_that_is_under_way(
+    lives: Lives, check_books: Books
+) -> None:
+    refund_id, three = new_id(), Money(currency_code="EUR", units=3)
+    async with lives.one() as till:
+        wanted = await till.wanted()
+        await till.authorize(wanted)
+        await till.capture(wanted.order_id)
+        await till.refund(wanted.order_id, refund_id, "first", three)
+        till.house.line.answers_wait = True
+        other = asyncio.create_task(till.refund(wanted.order_id, new_id(), "other"))
+        await till.house.line.asked.wait()
+        with pytest.raises(PaymentInProgress):
+            await till.refund(wanted.order_id, refund_id, "repeat", three)
+        till.house.line.answers.set()
+        assert (await other).state == REFUNDED
+        assert (await till.refund(wanted.order_id, refund_id, "repeat", three)).state == REFUNDED
+    check_books()
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -213,6 +213,80 @@ async def test_a_refund_gives_all_back_once(house: House, check_books: Books) ->
     assert check_books()["ledger.posted"]["entries"] == 2
 
 
+def usd(cents: int) -> Money:
+    return Money(currency_code="USD", units=cents // 100, nanos=cents % 100 * 10_000_000)
+
+
+async def captured_order(house: House) -> str:
+    wanted = await house.authorization()
+    await house.stub.AuthorizePayment(wanted)
+    await house.capture(wanted.order_id)
+    return wanted.order_id
+
+
+async def test_a_part_is_captured_and_the_rest_is_given_up(house: House, check_books: Books) -> None:
+    wanted = await house.authorization()
+    await house.stub.AuthorizePayment(wanted)
+    not_capturable = (grpc.StatusCode.FAILED_PRECONDITION, "PAYMENT_NOT_CAPTURABLE")
+    assert await refusal(house.capture(wanted.order_id, amount=usd(1235))) == not_capturable
+    captured = await house.capture(wanted.order_id, amount=usd(1000))
+    assert (captured.state, captured.captured_amount) == (pb.Payment.STATE_CAPTURED, usd(1000))
+    assert await house.capture(wanted.order_id, amount=usd(1000)) == captured
+    assert await house.capture(wanted.order_id) == captured
+    assert await refusal(house.capture(wanted.order_id, amount=usd(234))) == not_capturable
+    assert await refusal(house.refund(wanted.order_id, amount=usd(1001))) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "PAYMENT_NOT_REFUNDABLE",
+    )
+    assert (await house.void(wanted.order_id)).refunded_amount == usd(1000)
+    assert len(house.line.keys) == 3
+    check_books()
+
+
+async def test_refunds_in_part_are_given_once_each(house: House, check_books: Books) -> None:
+    order_id, first, second = await captured_order(house), new_id(), new_id()
+    for _ in range(2):
+        refunded = await house.refund(order_id, first, usd(1000))
+        assert (refunded.state, refunded.refunded_amount) == (
+            pb.Payment.STATE_PARTIALLY_REFUNDED,
+            usd(1000),
+        )
+    assert await refusal(house.refund(order_id, second, usd(235))) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "PAYMENT_NOT_REFUNDABLE",
+    )
+    for _ in range(2):
+        refunded = await house.refund(order_id, second)
+        assert (refunded.state, refunded.refunded_amount) == (pb.Payment.STATE_REFUNDED, AMOUNT)
+    assert (await house.refund(order_id, first, usd(1000))).state == pb.Payment.STATE_REFUNDED
+    told = [one for one in await house.told(order_id) if isinstance(one, events.PaymentRefunded)]
+    assert [one.amount for one in told] == [usd(1000), usd(234)]
+    assert check_books()["ledger.posted"] == {"entries": 3, "movements": 3, "violations": 0}
+
+
+async def test_a_refund_id_stands_for_one_amount(house: House) -> None:
+    order_id, refund_id = await captured_order(house), new_id()
+    await house.refund(order_id, refund_id, usd(1))
+    mismatch = (grpc.StatusCode.INVALID_ARGUMENT, "REFUND_MISMATCH")
+    assert await refusal(house.refund(order_id, refund_id, usd(2))) == mismatch
+    assert (await house.refund(order_id, refund_id.upper())).refunded_amount == usd(1)
+
+
+async def test_a_refund_in_another_currency_is_refused(house: House) -> None:
+    call = house.refund(await captured_order(house), amount=Money(currency_code="EUR", units=1))
+    assert await refusal(call) == (grpc.StatusCode.INVALID_ARGUMENT, "CURRENCY_MISMATCH")
+
+
+async def test_a_void_after_refunds_in_part_gives_back_the_rest(house: House, check_books: Books) -> None:
+    order_id = await captured_order(house)
+    await house.refund(order_id, amount=usd(1000))
+    voided = await house.void(order_id)
+    assert (voided.state, voided.refunded_amount) == (pb.Payment.STATE_REFUNDED, AMOUNT)
+    told = [one for one in await house.told(order_id) if isinstance(one, events.PaymentRefunded)]
+    assert [(one.amount, one.late) for one in told] == [(usd(1000), False), (usd(234), False)]
+    check_books()
+
+
 async def test_transactions_are_paged_oldest_first(house: House) -> None:
     wanted = await house.authorization()
     payment = await house.stub.AuthorizePayment(wanted)

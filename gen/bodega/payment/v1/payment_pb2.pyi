@@ -95,6 +95,8 @@ class Payment(_message.Message):
         """The provider refused to hold it; nothing was taken."""
         STATE_VOIDED: Payment._State.ValueType  # 6
         """Given up before anything was taken."""
+        STATE_PARTIALLY_REFUNDED: Payment._State.ValueType  # 7
+        """Given back in part."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """What became of it."""
@@ -113,6 +115,8 @@ class Payment(_message.Message):
     """The provider refused to hold it; nothing was taken."""
     STATE_VOIDED: Payment.State.ValueType  # 6
     """Given up before anything was taken."""
+    STATE_PARTIALLY_REFUNDED: Payment.State.ValueType  # 7
+    """Given back in part."""
 
     PAYMENT_ID_FIELD_NUMBER: _builtins.int
     ORDER_ID_FIELD_NUMBER: _builtins.int
@@ -489,20 +493,26 @@ class CapturePaymentRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDER_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """The order."""
     request_id: _builtins.str
     """Makes a repeat of this call harmless: 1 to 255 printable characters, a UUID by habit."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """How much of what is authorized. Unset: all of it."""
+
     def __init__(
         self,
         *,
         order_id: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "order_id", b"order_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -542,6 +552,7 @@ class RefundPaymentRequest(_message.Message):
 
     ORDER_ID_FIELD_NUMBER: _builtins.int
     REFUND_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """The order."""
@@ -549,16 +560,21 @@ class RefundPaymentRequest(_message.Message):
     """Names this refund among those of the order: a UUID."""
     request_id: _builtins.str
     """Makes a repeat of this call harmless: 1 to 255 printable characters, a UUID by habit."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """How much. Unset: all that is left."""
+
     def __init__(
         self,
         *,
         order_id: _builtins.str = ...,
         refund_id: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id", "refund_id", b"refund_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "order_id", b"order_id", "refund_id", b"refund_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -148,11 +148,13 @@ class PaymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CapturePayment(self, request, context):
-        """Takes what was authorized for the order. Repeating it takes nothing more.
+        """Takes what was authorized for the order, or a part of it; what is not taken then is given up.
+        Repeating it takes nothing more.
 
         NOT_FOUND, reason `PAYMENT_NOT_FOUND`, if nothing was authorized; FAILED_PRECONDITION, reason `PAYMENT_CLOSED`, if the
-        order's money was voided or refunded, reason `PAYMENT_NOT_CAPTURABLE` if it was declined, reason `CAPTURE_REFUSED` if the
-        provider does not honour the authorization; ABORTED or UNAVAILABLE as for AuthorizePayment.
+        order's money was voided or refunded, reason `PAYMENT_NOT_CAPTURABLE`, if it was declined, less was authorized or
+        another amount was captured, reason `CAPTURE_REFUSED`, if the provider does not honour the authorization; ABORTED or
+        UNAVAILABLE as for AuthorizePayment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,10 +171,11 @@ class PaymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RefundPayment(self, request, context):
-        """Gives back all that was taken for the order. Repeating it with the same refund id gives nothing more.
+        """Gives back what was taken for the order, or a part of it. Repeating it with the same refund id gives nothing more.
 
-        NOT_FOUND, reason `PAYMENT_NOT_FOUND`; FAILED_PRECONDITION, reason `PAYMENT_NOT_REFUNDABLE`, if nothing was taken or it
-        was given back under another refund id; ABORTED or UNAVAILABLE as for AuthorizePayment.
+        NOT_FOUND, reason `PAYMENT_NOT_FOUND`; FAILED_PRECONDITION, reason `PAYMENT_NOT_REFUNDABLE`, if nothing was taken or
+        more is asked for than is left of it; INVALID_ARGUMENT, reason `REFUND_MISMATCH`, if the refund id stands for another
+        amount; ABORTED or UNAVAILABLE as for AuthorizePayment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

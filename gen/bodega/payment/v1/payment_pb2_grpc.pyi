@@ -51,11 +51,13 @@ class PaymentServiceStub:
     or UNAVAILABLE, reason `PROVIDER_UNAVAILABLE`, while the provider has not answered: ask again with the same request id.
     """
     CapturePayment: _aio.UnaryUnaryMultiCallable[_payment_pb2.CapturePaymentRequest, _payment_pb2.Payment]
-    """Takes what was authorized for the order. Repeating it takes nothing more.
+    """Takes what was authorized for the order, or a part of it; what is not taken then is given up.
+    Repeating it takes nothing more.
 
     NOT_FOUND, reason `PAYMENT_NOT_FOUND`, if nothing was authorized; FAILED_PRECONDITION, reason `PAYMENT_CLOSED`, if the
-    order's money was voided or refunded, reason `PAYMENT_NOT_CAPTURABLE` if it was declined, reason `CAPTURE_REFUSED` if the
-    provider does not honour the authorization; ABORTED or UNAVAILABLE as for AuthorizePayment.
+    order's money was voided or refunded, reason `PAYMENT_NOT_CAPTURABLE`, if it was declined, less was authorized or
+    another amount was captured, reason `CAPTURE_REFUSED`, if the provider does not honour the authorization; ABORTED or
+    UNAVAILABLE as for AuthorizePayment.
     """
     VoidPayment: _aio.UnaryUnaryMultiCallable[_payment_pb2.VoidPaymentRequest, _payment_pb2.Payment]
     """Brings the order's money to nothing, from any state: what is held is given up, what was taken is refunded in full,
@@ -64,10 +66,11 @@ class PaymentServiceStub:
     Answers only when the provider has done it. Repeating it changes nothing. ABORTED or UNAVAILABLE as for AuthorizePayment.
     """
     RefundPayment: _aio.UnaryUnaryMultiCallable[_payment_pb2.RefundPaymentRequest, _payment_pb2.Payment]
-    """Gives back all that was taken for the order. Repeating it with the same refund id gives nothing more.
+    """Gives back what was taken for the order, or a part of it. Repeating it with the same refund id gives nothing more.
 
-    NOT_FOUND, reason `PAYMENT_NOT_FOUND`; FAILED_PRECONDITION, reason `PAYMENT_NOT_REFUNDABLE`, if nothing was taken or it
-    was given back under another refund id; ABORTED or UNAVAILABLE as for AuthorizePayment.
+    NOT_FOUND, reason `PAYMENT_NOT_FOUND`; FAILED_PRECONDITION, reason `PAYMENT_NOT_REFUNDABLE`, if nothing was taken or
+    more is asked for than is left of it; INVALID_ARGUMENT, reason `REFUND_MISMATCH`, if the refund id stands for another
+    amount; ABORTED or UNAVAILABLE as for AuthorizePayment.
     """
     GetPayment: _aio.UnaryUnaryMultiCallable[_payment_pb2.GetPaymentRequest, _payment_pb2.Payment]
     """One payment. NOT_FOUND, reason `PAYMENT_NOT_FOUND`, if there is none of this id."""
@@ -149,11 +152,13 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_pb2.CapturePaymentRequest,
         context: _aio.ServicerContext[_payment_pb2.CapturePaymentRequest, _abc.Awaitable[_payment_pb2.Payment]],
     ) -> _abc.Awaitable[_payment_pb2.Payment]:
-        """Takes what was authorized for the order. Repeating it takes nothing more.
+        """Takes what was authorized for the order, or a part of it; what is not taken then is given up.
+        Repeating it takes nothing more.
 
         NOT_FOUND, reason `PAYMENT_NOT_FOUND`, if nothing was authorized; FAILED_PRECONDITION, reason `PAYMENT_CLOSED`, if the
-        order's money was voided or refunded, reason `PAYMENT_NOT_CAPTURABLE` if it was declined, reason `CAPTURE_REFUSED` if the
-        provider does not honour the authorization; ABORTED or UNAVAILABLE as for AuthorizePayment.
+        order's money was voided or refunded, reason `PAYMENT_NOT_CAPTURABLE`, if it was declined, less was authorized or
+        another amount was captured, reason `CAPTURE_REFUSED`, if the provider does not honour the authorization; ABORTED or
+        UNAVAILABLE as for AuthorizePayment.
         """
 
     @_abc_1.abstractmethod
@@ -174,10 +179,11 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_pb2.RefundPaymentRequest,
         context: _aio.ServicerContext[_payment_pb2.RefundPaymentRequest, _abc.Awaitable[_payment_pb2.Payment]],
     ) -> _abc.Awaitable[_payment_pb2.Payment]:
-        """Gives back all that was taken for the order. Repeating it with the same refund id gives nothing more.
+        """Gives back what was taken for the order, or a part of it. Repeating it with the same refund id gives nothing more.
 
-        NOT_FOUND, reason `PAYMENT_NOT_FOUND`; FAILED_PRECONDITION, reason `PAYMENT_NOT_REFUNDABLE`, if nothing was taken or it
-        was given back under another refund id; ABORTED or UNAVAILABLE as for AuthorizePayment.
+        NOT_FOUND, reason `PAYMENT_NOT_FOUND`; FAILED_PRECONDITION, reason `PAYMENT_NOT_REFUNDABLE`, if nothing was taken or
+        more is asked for than is left of it; INVALID_ARGUMENT, reason `REFUND_MISMATCH`, if the refund id stands for another
+        amount; ABORTED or UNAVAILABLE as for AuthorizePayment.
         """
 
     @_abc_1.abstractmethod
