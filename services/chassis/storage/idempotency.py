@@ -7,10 +7,9 @@ A twin therefore waits for the first one's commit and then replays it. After "Id
 has it, with the digest of draft-ietf-httpapi-idempotency-key-header.
 """
 
-import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
@@ -56,6 +55,8 @@ class Call:
     content: bytes
     """The request without its id; only a keyed digest of it is ever stored."""
 
+    _digests: dict[bytes, bytes] = field(default_factory=dict, compare=False, repr=False)
+
     def digest(self, secret: bytes) -> bytes:
         """HMAC-SHA256, so that a stolen database does not let anyone guess what was asked.
 
@@ -63,7 +64,10 @@ class Call:
         """
         if not self.request_id:
             raise RequestIdMissing
-        return hmac.digest(secret, self.content, hashlib.sha256)
+        digest = self._digests.get(secret)
+        if digest is None:  # handlers of several steps need it for each
+            digest = self._digests[secret] = hmac.digest(secret, self.content, "sha256")
+        return digest
 
 
 def call(request: Message) -> Call:
