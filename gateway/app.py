@@ -17,6 +17,7 @@ from gateway.health import Health
 from gateway.http1 import Http1Protocol
 from gateway.operations import Operations
 from gateway.site import CannotServe
+from gateway.streams import Limits
 from services.chassis import telemetry
 
 # As long as the longest deadline would keep an orchestrator waiting; most answers take milliseconds.
@@ -25,6 +26,8 @@ _START_MAX_S: Final = 10.0  # the sockets are open by then; what is left takes m
 _BACKLOG: Final = 2048
 _CONNECTIONS_MAX: Final = 10_000  # each may hold a body; beyond it 503, before memory decides
 _KEEP_ALIVE_S: Final = 75  # above what load balancers in front keep idle connections (60 s by habit)
+
+_TCP_KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 _log = telemetry.logger(__name__)
 
@@ -42,6 +45,7 @@ class Settings:
 
     body_bytes_max: int = BODY_BYTES_MAX
     drain_max_s: float = DRAIN_MAX_S
+    streams: Limits = field(default_factory=Limits)
 
 
 @dataclass(slots=True)
@@ -93,7 +97,7 @@ async def running(gateway: Gateway) -> AsyncIterator[Running]:
     Raises CannotServe if a port is taken.
     """
     settings = gateway.settings
-    edge = Edge(gateway.site, gateway.health, body_bytes_max=settings.body_bytes_max)
+    edge = Edge(gateway.site, gateway.health, settings.streams, body_bytes_max=settings.body_bytes_max)
     listeners = [_listen(settings.host, settings.port)]
     servers = [_server(edge, settings)]
     if settings.operations_port is not None:
@@ -110,14 +114,16 @@ async def running(gateway: Gateway) -> AsyncIterator[Running]:
             yield Running(ports[0], ports[1] if len(ports) > 1 else None, tasks)
         finally:
             gateway.health.draining = True
+            edge.drain()
 
 
 @asynccontextmanager
 async def _open_channels(gateway: Gateway) -> AsyncIterator[None]:
     channels = Channels()
     for route in gateway.site.routes:
-        if not route.streams:
-            route.call = channels.unary(route.target, route.method.path)
+        if not route.takes_stream:
+            open_method = channels.unary if route.stream is None else channels.stream
+            route.call = open_method(route.target, route.method.path)
     channels.connect()
     gateway.health.backends = channels.states
     try:
@@ -186,6 +192,11 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Connections inherit it: a client that vanished without a word is found out, even on a silent stream.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, seconds in _TCP_KEEPALIVE.items():
+        if (option := getattr(socket, name, None)) is not None:
+            listener.setsockopt(socket.IPPROTO_TCP, option, seconds)
     try:
         listener.bind((host, port))
         listener.listen(_BACKLOG)

@@ -78,6 +78,10 @@ class Channels:
         """Calls a method with bytes and gives back bytes."""
         return self._channel(target).unary_unary(path)
 
+    def stream(self, target: str, path: str) -> "grpc.aio.UnaryStreamMultiCallable[bytes, bytes]":
+        """The same for a method that answers with a stream."""
+        return self._channel(target).unary_stream(path)
+
     def connect(self) -> None:
         """Begins connecting, so that the first request does not wait for it."""
         for channel in self._by_target.values():

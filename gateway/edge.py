@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import grpc
 
-from gateway import errors, headers
+from gateway import errors, headers, streams
 from gateway.errors import Failure, Headers, Refusal
 from gateway.headers import Incoming
 from gateway.health import Health
@@ -19,10 +19,12 @@ from gateway.http1 import PRESENCE, Presence
 from gateway.metrics import RouteMetrics
 from gateway.refusals import Refused
 from gateway.routes import MalformedPath
-from gateway.site import Route, Site
+from gateway.site import Route, Site, StreamRoute
+from gateway.streams import ClientLeft, Ended, Limits, Stream, Streams
 from gateway.well_known import NoJsonForm
 from services.chassis import context, telemetry
 from services.chassis.context import RequestContext
+from services.chassis.contract import DEADLINE_MAX_S
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -46,19 +48,24 @@ _CLOSE: Final = (b"connection", b"close")
 _log = telemetry.logger(__name__)
 
 
-class _ClientLeft(Exception):
-    """Nobody waits for the answer."""
-
-
 class Edge:
     """Serves a site. An ASGI application."""
 
-    def __init__(self, site: Site, health: Health, *, body_bytes_max: int = BODY_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        site: Site,
+        health: Health,
+        limits: Limits | None = None,
+        *,
+        body_bytes_max: int = BODY_BYTES_MAX,
+    ) -> None:
         self._site = site
         self._health = health
         self._body_bytes_max = body_bytes_max
         self._nowhere = site.metrics.route("", "")
         self._in_flight = 0
+        self.streams = Streams(limits or Limits())
+        site.metrics.show_streams(lambda: len(self.streams))
         site.metrics.show_in_flight(lambda: self._in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,6 +98,10 @@ class Edge:
         message = "This path does not take this method."
         raise Refusal(405, "UNIMPLEMENTED", "METHOD_NOT_ALLOWED", message, headers=[allow])
 
+    def drain(self) -> None:
+        """Ends what would not end by itself."""
+        self.streams.drain()
+
     def failed(self, error: grpc.aio.AioRpcError) -> Failure:
         return self._site.renderer.failure(error)
 
@@ -110,7 +121,7 @@ def _allow(methods: tuple[str, ...]) -> bytes:
 class _Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_edge", "_receive", "_route", "_scope", "_send", "_started")
+    __slots__ = ("_edge", "_ended", "_receive", "_route", "_scope", "_send", "_started")
 
     def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
         self._edge = edge
@@ -118,6 +129,7 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._route: Route | None = None
+        self._ended: Ended | None = None
         self._started = time.perf_counter()
 
     async def run(self) -> None:
@@ -133,7 +145,7 @@ class _Exchange:
             status = await self._fail(refusal.failure, incoming.returned)
         except grpc.aio.AioRpcError as error:
             status = await self._fail(self._edge.failed(error), incoming.returned)
-        except _ClientLeft:
+        except ClientLeft:
             status = _CLIENT_LEFT
         except CancelledError:
             raise
@@ -149,16 +161,23 @@ class _Exchange:
             return await self._fail(found, incoming.returned)
         route, values = found
         self._route = route
-        if route.streams:
-            message = "Streams are not offered over HTTP yet; call this method by gRPC."
+        if route.takes_stream:
+            message = "HTTP carries no stream of requests; call this method by gRPC."
             raise Refusal(501, "UNIMPLEMENTED", "STREAMS_NOT_OFFERED", message)
         body = await self._body(route, incoming) if route.request.takes_body else b""
         try:
             wire = route.request.bind(
-                values, scope["query_string"], body, incoming.content_type, incoming.idempotency_key
+                values,
+                scope["query_string"],
+                body,
+                incoming.content_type,
+                incoming.idempotency_key,
+                last_event_id=incoming.last_event_id,
             )
         except Refused as refused:
             raise errors.invalid(refused) from None
+        if route.stream is not None:
+            return await self._stream(route, route.stream, wire, incoming)
         reply, metadata = await self._call(route, wire, incoming)
         try:
             rendered = route.reply.render(reply)
@@ -175,30 +194,61 @@ class _Exchange:
         return rendered.status
 
     async def _call(self, route: Route, wire: bytes, incoming: Incoming) -> tuple[bytes, Headers]:
-        """The backend's reply and the metadata to hand back. Raises AioRpcError or _ClientLeft."""
-        presence: Presence = self._scope.get("state", {}).get(PRESENCE) or Presence()
-        if presence.gone:
-            raise _ClientLeft
-        if route.call is None:
-            raise Refusal(503, "UNAVAILABLE", "NOT_SERVING", "The edge is not serving.")
-        timeout_s = route.deadline_s if incoming.timeout_s is None else incoming.timeout_s
-        timeout_s -= min(_MARGIN_S, timeout_s / 10)
-        call = route.call(wire, timeout=timeout_s, metadata=incoming.metadata)
+        """The backend's reply and the metadata to hand back. Raises AioRpcError or ClientLeft."""
+        presence, call = self._begin(route, wire, incoming, DEADLINE_MAX_S)
         presence.on_leaving = call.cancel
         try:
             reply: bytes = await call
         except CancelledError:
             if presence.gone:
-                raise _ClientLeft from None
+                raise ClientLeft from None
             call.cancel()
             raise
         except grpc.aio.AioRpcError:
             if presence.gone:
-                raise _ClientLeft from None
+                raise ClientLeft from None
             raise
         finally:
             presence.on_leaving = None
         return reply, headers.returned(await call.initial_metadata())
+
+    async def _stream(self, route: Route, parts: StreamRoute, wire: bytes, incoming: Incoming) -> int:
+        """Raises ClientLeft or Refusal if the stream comes to nothing."""
+        if self._scope["http_version"] == "1.0":
+            raise Refusal(505, "UNIMPLEMENTED", "STREAM_NEEDS_HTTP_1_1", "A stream needs HTTP/1.1.")
+        open_streams = self._edge.streams
+        open_streams.admit()
+        presence, call = self._begin(route, wire, incoming, open_streams.limits.age_max_s)
+        framing = parts.rendering.framing(incoming.accept)
+        stream = Stream(
+            call,
+            framing,
+            presence,
+            self._send,
+            asked=streams.Asked(
+                head_only=self._scope["method"] == "HEAD",
+                resumes=bool(incoming.last_event_id) and parts.rendering.resumes,
+            ),
+            head=lambda metadata: [*incoming.returned, *headers.returned(metadata)],
+            render=self._edge.failed,
+            limits=open_streams.limits,
+            metrics=parts.metrics,
+        )
+        self._ended = await open_streams.run(stream)
+        parts.metrics.ended(self._ended.outcome)
+        return 200
+
+    def _begin(self, route: Route, wire: bytes, incoming: Incoming, longest_s: float) -> tuple[Presence, Any]:
+        """The call, begun. Raises ClientLeft or Refusal."""
+        presence: Presence = self._scope.get("state", {}).get(PRESENCE) or Presence()
+        if presence.gone:
+            raise ClientLeft
+        if route.call is None:
+            raise Refusal(503, "UNAVAILABLE", "NOT_SERVING", "The edge is not serving.")
+        named_s = route.deadline_s if incoming.timeout_s is None else incoming.timeout_s
+        timeout_s = longest_s if named_s is None else min(named_s, longest_s)
+        timeout_s -= min(_MARGIN_S, timeout_s / 10)
+        return presence, route.call(wire, timeout=timeout_s, metadata=incoming.metadata)
 
     async def _body(self, route: Route, incoming: Incoming) -> bytes:
         if incoming.content_encoding not in (None, b"identity"):
@@ -221,7 +271,7 @@ class _Exchange:
         while more:
             event = await self._receive()
             if event["type"] == "http.disconnect":
-                raise _ClientLeft
+                raise ClientLeft
             part = event.get("body", b"")
             more = event.get("more_body", False)
             size += len(part)
@@ -259,8 +309,11 @@ class _Exchange:
 
     def _done(self, status: int, request_id: str) -> None:
         seconds = time.perf_counter() - self._started
-        route = self._route
-        (self._edge.nowhere if route is None else route.metrics).answered(status, seconds)
+        route, ended = self._route, self._ended
+        (self._edge.nowhere if route is None else route.metrics).answered(
+            status, seconds if ended is None else None
+        )
+        more = {} if ended is None else {"outcome": ended.outcome, "messages": ended.messages}
         _log.info(
             "request",
             http_method=self._scope["method"],
@@ -269,6 +322,7 @@ class _Exchange:
             status=status,
             duration_ms=round(seconds * 1000, 3),
             request_id=request_id,
+            **more,
         )
 
 

@@ -97,6 +97,13 @@ class Refusal(Exception):
         super().__init__(message)
         self.failure = Failure(status, body(status, code, message, [_info(reason), *details]), headers or [])
 
+    @classmethod
+    def of(cls, failure: Failure) -> "Refusal":
+        """A refusal that is rendered already."""
+        made = cls.__new__(cls)
+        made.failure = failure
+        return made
+
 
 def body(status: int, code: str, message: str, details: Sequence[dict[str, Any]]) -> bytes:
     """The JSON of an error."""

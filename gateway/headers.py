@@ -13,7 +13,6 @@ from typing import Final
 
 from gateway.errors import malformed
 from services.chassis.context import TraceContext
-from services.chassis.contract import DEADLINE_MAX_S
 
 IDEMPOTENCY_KEY: Final = b"idempotency-key"
 IDEMPOTENCY_KEY_CHARS_MAX: Final = 255  # as contracts allow for request_id
@@ -23,18 +22,22 @@ _PASSED: Final = {b"authorization", b"accept-language", b"tracestate", IDEMPOTEN
 _UNDERSTOOD: Final = frozenset(
     {
         *_PASSED,
+        b"accept",
         b"content-type",
         b"content-encoding",
         b"content-length",
         b"expect",
         b"grpc-timeout",
+        b"last-event-id",
         b"traceparent",
         b"x-correlation-id",
         b"x-request-id",
         b"x-request-timeout",
     }
 )
-_LISTS: Final = frozenset({b"accept-language", b"tracestate"})  # may be given in parts (RFC 9110, 5.3)
+_LISTS: Final = frozenset(
+    {b"accept", b"accept-language", b"tracestate"}
+)  # may be given in parts (RFC 9110, 5.3)
 
 # Metadata of replies that clients of HTTP know what to do with.
 _RETURNED: Final = frozenset(
@@ -54,6 +57,8 @@ class Incoming:
 
     metadata: tuple[tuple[str, str], ...]
     timeout_s: float | None
+    """What the client asked for, however long."""
+
     idempotency_key: str | None
     trace: TraceContext
     request_id: str
@@ -62,6 +67,10 @@ class Incoming:
     content_length: int
     asks_first: bool
     """The client waits for `100 Continue` before it sends its body."""
+
+    accept: bytes
+    last_event_id: bytes
+    """Of a stream that broke off and is taken up again; empty if there is none."""
 
     returned: tuple[tuple[bytes, bytes], ...]
     """The ids, for the reply."""
@@ -108,6 +117,8 @@ def read(raw: Iterable[tuple[bytes, bytes]]) -> Incoming:
         found.get(b"content-encoding"),
         int(found.get(b"content-length", 0)),
         found.get(b"expect", b"").lower() == b"100-continue",
+        found.get(b"accept", b""),
+        found.get(b"last-event-id", b""),
         (
             (b"x-request-id", request_id),
             (b"x-correlation-id", correlation_id),
@@ -152,7 +163,7 @@ def _idempotency_key(value: bytes) -> str:
 
 
 def _timeout_s(found: dict[bytes, bytes]) -> float | None:
-    """The shorter of the two timeouts, never above the longest deadline there is."""
+    """The shorter of the two timeouts."""
     given = []
     if (seconds := found.get(b"x-request-timeout")) is not None:
         if not _SECONDS.fullmatch(seconds):
@@ -163,4 +174,4 @@ def _timeout_s(found: dict[bytes, bytes]) -> float | None:
         if match is None:
             raise malformed("grpc-timeout", "must be up to 8 digits and a unit, e.g. 500m")
         given.append(int(match[1]) * _UNIT_S[match[2]])
-    return min(*given, DEADLINE_MAX_S) if given else None
+    return min(given, default=None)

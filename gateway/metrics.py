@@ -26,10 +26,25 @@ class Metrics:
             registry=self.registry,
         )
         self._in_flight = Gauge("http_server_in_flight", "Requests being answered.", registry=self.registry)
+        self._streams = Gauge("http_server_streams_open", "Streams under way.", registry=self.registry)
+        self._messages = Counter(
+            "http_server_stream_messages", "Messages sent on streams.", _ROUTE, registry=self.registry
+        )
+        self._ends = Counter(
+            "http_server_stream_ends", "How streams ended.", (*_ROUTE, "outcome"), registry=self.registry
+        )
 
     def show_in_flight(self, read: Callable[[], float]) -> None:
         """Shows a count that the edge keeps; read at each scrape."""
         self._in_flight.set_function(read)
+
+    def show_streams(self, read: Callable[[], float]) -> None:
+        """The same for open streams."""
+        self._streams.set_function(read)
+
+    def stream(self, http_method: str, template: str) -> "StreamMetrics":
+        """What only streams have."""
+        return StreamMetrics(self._messages, self._ends, (http_method, template))
 
     def route(self, http_method: str, template: str) -> "RouteMetrics":
         """The figures of one route; requests that lead nowhere count under an empty template."""
@@ -45,9 +60,23 @@ class RouteMetrics:
         self._by_status: dict[int, Counter] = {}
         self._seconds = seconds.labels(*labels)
 
-    def answered(self, status: int, duration_s: float) -> None:
+    def answered(self, status: int, duration_s: float | None) -> None:
+        """`duration_s`: None for a stream, whose length says nothing about how fast anything was."""
         counter = self._by_status.get(status)
         if counter is None:
             counter = self._by_status[status] = self._requests.labels(*self._labels, str(status))
         counter.inc()
-        self._seconds.observe(duration_s)
+        if duration_s is not None:
+            self._seconds.observe(duration_s)
+
+
+class StreamMetrics:
+    """The figures of one route's streams."""
+
+    def __init__(self, messages: Counter, ends: Counter, labels: tuple[str, str]) -> None:
+        self.message = messages.labels(*labels).inc
+        self._ends = ends
+        self._labels = labels
+
+    def ended(self, outcome: str) -> None:
+        self._ends.labels(*self._labels, outcome).inc()

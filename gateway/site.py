@@ -6,15 +6,16 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool
 
-from gateway import descriptors
+from gateway import descriptors, framing
 from gateway.backends import Backends, BadBackend
 from gateway.decode import Decoder
 from gateway.descriptors import BadDescriptorSet
 from gateway.encode import Encoder
 from gateway.errors import Renderer
 from gateway.fields import BadField
+from gateway.framing import StreamRendering
 from gateway.http_rule import InvalidTemplate, Rule, rules
-from gateway.metrics import Metrics, RouteMetrics
+from gateway.metrics import Metrics, RouteMetrics, StreamMetrics
 from gateway.routes import Conflict, Router
 from gateway.transcode import ReplyRendering, RequestBinding
 from services.chassis import contract
@@ -37,10 +38,23 @@ class Route:
     request: RequestBinding
     reply: ReplyRendering
     metrics: RouteMetrics
-    deadline_s: float
-    streams: bool
+    deadline_s: float | None
+    """None: the contract of a stream names none."""
+
+    stream: "StreamRoute | None"
+    takes_stream: bool
+    """From the client, which is more than HTTP/1.1 can carry."""
+
     call: Call | None = None
     """Set while channels are open."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRoute:
+    """What a route that answers with a stream has beside the others."""
+
+    rendering: StreamRendering
+    metrics: StreamMetrics
 
 
 @dataclass(slots=True)
@@ -84,13 +98,24 @@ class _Compiler:
     metrics: Metrics
 
     def route(self, method: Method, rule: Rule) -> Route:
+        reply = ReplyRendering(method, rule, self.encoder)
+        labels = (rule.http_method, rule.template.text)
+        streams = method.descriptor.server_streaming
         return Route(
             method,
             rule,
             self.backends.target(method.service),
             RequestBinding(method, rule, self.decoder),
-            ReplyRendering(method, rule, self.encoder),
-            self.metrics.route(rule.http_method, rule.template.text),
-            method.deadline_s,
-            streams=bool(method.descriptor.client_streaming or method.descriptor.server_streaming),
+            reply,
+            self.metrics.route(*labels),
+            _stream_deadline_s(method) if streams else method.deadline_s,
+            StreamRoute(framing.rendering(method, reply), self.metrics.stream(*labels)) if streams else None,
+            takes_stream=bool(method.descriptor.client_streaming),
         )
+
+
+def _stream_deadline_s(method: Method) -> float | None:
+    policy = method.policy
+    if policy is None or not policy.HasField("deadline"):
+        return None
+    return float(policy.deadline.ToTimedelta().total_seconds())

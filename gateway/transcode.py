@@ -57,6 +57,7 @@ class RequestBinding:
         )
         self._fills_request_id = self.takes_request_id and method.policy is not None
         self._mask, self._mask_paths = _mask(method, rule)
+        self._resume = _resume(method)
 
     def bind(
         self,
@@ -65,6 +66,8 @@ class RequestBinding:
         body: bytes,
         content_type: bytes | None,
         idempotency_key: str | None,
+        *,
+        last_event_id: bytes = b"",
     ) -> bytes:
         """The request on the wire. Raises Refused with every violation of whichever part was wrong first."""
         message = self._new()
@@ -81,6 +84,8 @@ class RequestBinding:
             getattr(message, self._mask).paths[:] = self._mask_paths(document)
         if self.takes_request_id:
             self._bind_request_id(message, idempotency_key)
+        if last_event_id and self._resume is not None:
+            self._bind_last_event_id(self._resume, message, last_event_id)
         try:
             return bytes(message.SerializeToString())
         except EncodeError:  # proto2: a required field is missing
@@ -108,6 +113,15 @@ class RequestBinding:
             raise Violations([Violation(REQUEST_ID, "differs from the Idempotency-Key header")])
         else:
             message.request_id = key
+
+    def _bind_last_event_id(self, field: fields.TextField, message: Any, last: bytes) -> None:
+        # It outdoes the query: a browser resumes with the address it began with, and this is newer.
+        try:
+            field.put(message, last.decode())
+        except UnicodeDecodeError:
+            raise Violations([Violation("Last-Event-ID", "must be UTF-8")]) from None
+        except Refused as refused:
+            raise Violations(placed("Last-Event-ID", refused)) from None
 
     def _body(self, method: Method, rule: Rule, decoder: Decoder) -> tuple[ReadBody | None, bool]:
         request = method.descriptor.input_type
@@ -155,6 +169,11 @@ def _is_text(field: FieldDescriptor) -> bool:
     return field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated
 
 
+def _resume(method: Method) -> fields.TextField | None:
+    path = "" if method.policy is None else method.policy.resume_field
+    return fields.variable(method.descriptor.input_type, path) if path else None
+
+
 def _mask(method: Method, rule: Rule) -> tuple[str | None, masks.Paths]:
     request = method.descriptor.input_type
     body = request.fields_by_name.get(rule.body)
@@ -189,31 +208,47 @@ class ReplyRendering:
         reply = method.descriptor.output_type
         self._type = method.reply_type
         self._field: FieldDescriptor | None = None
-        self._is_raw = reply.full_name == well_known.HTTP_BODY
+        self.is_raw = reply.full_name == well_known.HTTP_BODY
         self._is_nothing = method.policy is not None and reply.full_name == well_known.EMPTY
-        self._dump = None if self._is_raw else encoder.message(reply)
+        self._dump = None if self.is_raw else encoder.message(reply)
         self._location = _location(method) if method.policy is not None and method.policy.created else None
         if rule.response_body:
             self._field = fields.top_level(reply, rule.response_body, "response_body")
             self._dump = encoder.field(self._field)
             kind = self._field.message_type
-            self._is_raw = kind is not None and kind.full_name == well_known.HTTP_BODY
+            self.is_raw = kind is not None and kind.full_name == well_known.HTTP_BODY
 
     def render(self, wire: bytes) -> Rendered:
         """Raises NoJsonForm if the reply cannot be said in JSON."""
         if self._is_nothing:
             return NO_CONTENT
-        try:
-            message: Any = self._type.FromString(wire)
-        except DecodeError:
-            raise NoJsonForm("the reply is not of its type") from None
-        value = message if self._field is None else getattr(message, self._field.name)
-        if self._is_raw:
-            return Rendered(200, value.data, value.content_type.encode("latin-1", "ignore") or _OCTETS)
-        body = orjson.dumps(value if self._dump is None else self._dump(value))
+        message = self.read(wire)
+        if self.is_raw:
+            return Rendered(200, *self.raw(message))
+        body = self.json(message)
         if self._location is not None and (location := self._location(message)):
             return Rendered(201, body, JSON, location)
         return Rendered(200, body, JSON)
+
+    def read(self, wire: bytes) -> Any:
+        """The reply's message. Raises NoJsonForm."""
+        try:
+            return self._type.FromString(wire)
+        except DecodeError:
+            raise NoJsonForm("the reply is not of its type") from None
+
+    def json(self, message: Any) -> bytes:
+        """The part of a message that is the body. Raises NoJsonForm."""
+        value = self._value(message)
+        return orjson.dumps(value if self._dump is None else self._dump(value))
+
+    def raw(self, message: Any) -> tuple[bytes, bytes]:
+        """Bytes and content type, where the body is a google.api.HttpBody."""
+        value = self._value(message)
+        return value.data, value.content_type.encode("latin-1", "ignore") or _OCTETS
+
+    def _value(self, message: Any) -> Any:
+        return message if self._field is None else getattr(message, self._field.name)
 
 
 def _location(method: Method) -> Callable[[Any], bytes]:

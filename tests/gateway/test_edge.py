@@ -99,7 +99,7 @@ async def test_resource_names_span_segments(edge: Client) -> None:
         ("POST", "/edge.v1.Shelves/Hidden", 404, "ROUTE_NOT_FOUND"),
         ("POST", "/v1/shelves/1", 405, "METHOD_NOT_ALLOWED"),
         ("GET", "/v1/shelves/%zz", 400, "MALFORMED_REQUEST"),
-        ("GET", "/v1/shelves/1:watch", 501, "STREAMS_NOT_OFFERED"),
+        ("POST", "/v1/shelves:collect", 501, "STREAMS_NOT_OFFERED"),
         ("GET", "/metrics", 404, "ROUTE_NOT_FOUND"),
     ],
 )

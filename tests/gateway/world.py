@@ -37,13 +37,19 @@ class Seen:
     metadata: dict[str, str]
     time_remaining_s: float
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
+
+STREAMS = frozenset(("Watch", "Follow", "Fetch"))
 
 Answer = Callable[[Any, Seen], Any]
 
 
 class Backend(grpc.GenericRpcHandler):
-    """Answers as a test says; else Echo with the bytes it got, and the others with an empty message."""
+    """Answers as a test says; else Echo with the bytes it got, streams with nothing, others with a default.
+
+    The answer of a stream writes its messages to the context.
+    """
 
     def __init__(self) -> None:
         self.calls: list[Seen] = []
@@ -60,17 +66,23 @@ class Backend(grpc.GenericRpcHandler):
     def service(self, details: Any) -> Any:
         name = details.method.rpartition("/")[2]
 
-        async def handle(request: bytes, context: Any) -> bytes:
+        async def handle(request: bytes, context: Any) -> bytes | None:
             seen = Seen(details.method, request, dict(details.invocation_metadata), context.time_remaining())
             self.calls.append(seen)
             self.arrived.set()
             answer = self.answers.get(name)
             try:
+                if name in STREAMS:
+                    return await answer(context, seen) if answer else None
                 return await answer(context, seen) if answer else request if name == "Echo" else b""
             except asyncio.CancelledError:
                 seen.cancelled.set()
                 raise
+            finally:
+                seen.ended.set()
 
+        if name in STREAMS:
+            return grpc.unary_stream_rpc_method_handler(handle)
         return grpc.unary_unary_rpc_method_handler(handle)
 
 

@@ -97,11 +97,21 @@ class MethodPolicy(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
+    STREAM_CURSOR_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_FIELD_NUMBER: _builtins.int
     priority: Global___Priority.ValueType
     """Who goes first when there is more work than time."""
     created: _builtins.str
     """Where the thing that this call created is found: a template over the reply, e.g.
     `/api/v1/orders/{order_id}`. The REST edge answers 201 with it as `Location`.
+    """
+    stream_cursor: _builtins.str
+    """Path of the reply field that numbers the messages of a stream, e.g. `version`. The REST edge sends it as the
+    id of a server-sent event.
+    """
+    resume_field: _builtins.str
+    """Path of the request field that says after which message a stream resumes, e.g. `after_version`. The REST edge
+    fills it from `Last-Event-ID`.
     """
     @_builtins.property
     def access(self) -> Global___Access:
@@ -123,10 +133,12 @@ class MethodPolicy(_message.Message):
         priority: Global___Priority.ValueType = ...,
         cache: _duration_pb2.Duration | None = ...,
         created: _builtins.str = ...,
+        stream_cursor: _builtins.str = ...,
+        resume_field: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cache", b"cache", "deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cache", b"cache", "created", b"created", "deadline", b"deadline", "priority", b"priority"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cache", b"cache", "created", b"created", "deadline", b"deadline", "priority", b"priority", "resume_field", b"resume_field", "stream_cursor", b"stream_cursor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
