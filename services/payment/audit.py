@@ -15,11 +15,10 @@ import sqlalchemy as sa
 
 from services.chassis.audit import Check, Finding, judged
 from services.kernel.clock import from_micros
-from services.kernel.money import Money
 from services.payment import sandbox_books
-from services.payment.domain import Kind, Operation, Outcome, Payment, State
+from services.payment.domain import Kind, Operation, Outcome, State
 from services.payment.ledger import Account
-from services.payment.store import operation_from_row
+from services.payment.store import operation_from_row, payment_from_row
 from services.payment.tables import ledger_lines, operations, payment_methods, payments, unfinished
 
 SETTLES_WITHIN: Final = timedelta(minutes=10)
@@ -119,23 +118,12 @@ def _find_posted(connection: sa.Connection) -> Finding:
 def _find_replay(connection: sa.Connection) -> Finding:
     by_order = dict(_operations(connection))
     violations, count = [], 0
-    for row in connection.execute(sa.select(payments)):
+    for row in connection.execute(sa.select(payments)).mappings():
         count += 1
-        payment = Payment(
-            order_id=row.order_id,
-            payment_id=row.payment_id or "",
-            user_id=row.user_id,
-            payment_method_id=row.payment_method_id,
-            amount=Money(row.amount_minor, row.currency),
-            created_at=from_micros(row.create_time),
-            updated_at=from_micros(row.update_time),
-            closed=bool(row.closed),
-            direct=bool(row.direct),
-            operations=by_order.get(row.order_id, ()),
-        )
+        payment = payment_from_row(row, by_order.get(row["order_id"], ()))
         follows = (payment.state, payment.captured.amount_minor, payment.refunded.amount_minor)
-        if follows != (row.state, row.captured_minor, row.refunded_minor):
-            violations.append(f"order {row.order_id}: {row.state} does not follow from its operations")
+        if follows != (row["state"], row["captured_minor"], row["refunded_minor"]):
+            violations.append(f"order {row['order_id']}: {row['state']} does not follow from its operations")
     return judged("payments.replay", violations, payments=count)
 
 

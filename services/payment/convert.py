@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money as MoneyMessage
 
 from services.kernel.money import Money
+from services.payment.decisions import Authorization
 from services.payment.domain import Kind, Operation, Outcome, Payment, State
 from services.payment.methods import PaymentMethod
 
@@ -47,6 +48,23 @@ def amount_asked(
 ) -> Money | None:
     """None where the request leaves it open. Raises as `money_from_proto`."""
     return money_from_proto(request.amount) if request.HasField("amount") else None
+
+
+def authorization_from_proto(
+    request: pb.AuthorizePaymentRequest | pb.ProcessPaymentRequest,
+) -> Authorization:
+    """Raises as `money_from_proto`."""
+    return Authorization(
+        order_id=key(request.order_id),
+        user_id=key(request.user_id),
+        payment_method_id=key(request.payment_method_id),
+        amount=money_from_proto(request.amount),
+    )
+
+
+def state_from_proto(state: pb.Payment.State.ValueType) -> State | None:
+    """None for any."""
+    return next((known for known, message in _STATES.items() if message == state), None)
 
 
 def money_to_proto(amount: Money) -> MoneyMessage:

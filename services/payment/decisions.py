@@ -26,25 +26,44 @@ _GIVEN_UP = (State.VOIDED, State.REFUNDED)
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """What AuthorizePayment asks for."""
+    """What AuthorizePayment and ProcessPayment ask for."""
 
     order_id: str
     user_id: str
     payment_method_id: str
     amount: Money
 
+    def is_of(self, payment: Payment) -> bool:
+        """Whether this is what the payment was begun for."""
+        return (payment.user_id, payment.payment_method_id, payment.amount) == (
+            self.user_id,
+            self.payment_method_id,
+            self.amount,
+        )
+
 
 def authorized(payment: Payment, wanted: Authorization) -> DomainError | None:
     """Raises PaymentInProgress."""
     if payment.closed or payment.state in _GIVEN_UP:
         return PaymentClosed(order_id=payment.order_id)
-    if (payment.user_id, payment.payment_method_id, payment.amount) != (
-        wanted.user_id,
-        wanted.payment_method_id,
-        wanted.amount,
-    ):
+    if not wanted.is_of(payment):
         return PaymentMismatch(order_id=payment.order_id)
     _settled(payment)
+    return None
+
+
+def processed(payment: Payment, wanted: Authorization) -> DomainError | None:
+    """Raises PaymentInProgress, and ProviderUnavailable where it will have to be asked again."""
+    if payment.direct and payment.capture_code and not payment.captured:
+        if not payment.at_rest:
+            raise ProviderUnavailable  # the hold is not given up yet
+        return CaptureRefused(order_id=payment.order_id, decline_code=payment.capture_code)
+    if refusal := authorized(payment, wanted):
+        return refusal
+    if not payment.direct:
+        return PaymentMismatch(order_id=payment.order_id)
+    if payment.next_step:
+        raise PaymentInProgress(order_id=payment.order_id)
     return None
 
 

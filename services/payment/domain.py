@@ -55,7 +55,7 @@ class PaymentClosed(errors.WrongState):
 
 
 class PaymentMismatch(errors.Invalid):
-    """Order {order_id} already has a payment of another amount, by another method or by someone else."""
+    """Order {order_id} already has another payment: of another amount or kind, by another method or person."""
 
 
 class PaymentNotCapturable(errors.WrongState):

@@ -139,6 +139,18 @@ class Operations:
         """Saves a payment that has just begun an operation, and takes it."""
         return self.take(tx, tx.payments.save(payment), now=now)
 
+    def take_up(self, tx: Transaction, order_id: str, *, now: datetime) -> Ask | None:
+        """Takes what is pending, or begins what is due; None if the payment is at rest.
+
+        Raises PaymentInProgress if someone else is at it.
+        """
+        payment = tx.payments.get_of_order(order_id)
+        if payment.pending is not None:
+            return self.take(tx, payment, now=now)
+        if payment.at_rest:
+            tx.work.done(order_id)
+        return self._going_on(tx, payment, now=now)
+
     def close(self, tx: Transaction, order_id: str, *, now: datetime) -> None:
         """Writes down that the order's money is to come to nothing. From that commit on it will."""
         payment = tx.payments.of_order(order_id)
@@ -173,7 +185,7 @@ class Operations:
         undo ends it too; it is tried again later.
         """
         now = self._clock.now()
-        ask = await self._store.write(lambda tx: self._next(tx, order_id, now=now))
+        ask = await self._store.write(lambda tx: self.take_up(tx, order_id, now=now))
         if ask is not None:
             await self.carry_on(ask)
 
@@ -226,14 +238,6 @@ class Operations:
             self._put_off_in(tx, ask.order_id, now=now)  # asking at once again would only be refused again
             return None
         return self._going_on(tx, settled, now=now)
-
-    def _next(self, tx: Transaction, order_id: str, *, now: datetime) -> Ask | None:
-        payment = tx.payments.get_of_order(order_id)
-        if payment.pending is not None:
-            return self.take(tx, payment, now=now)
-        if payment.at_rest:
-            tx.work.done(order_id)
-        return self._going_on(tx, payment, now=now)
 
     def _going_on(self, tx: Transaction, payment: Payment, *, now: datetime) -> Ask | None:
         if payment.pending is not None or payment.next_step is None:

@@ -1,4 +1,8 @@
-"""Lists of payment methods and of transactions, beside the event loop."""
+"""Lists of payment methods, payments and transactions, beside the event loop."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import sqlalchemy as sa
 from bodega.payment.v1 import payment_pb2 as pb
@@ -6,9 +10,10 @@ from bodega.payment.v1 import payment_pb2 as pb
 from services.chassis.paging import Cursor, Pages
 from services.chassis.storage.database import Store
 from services.payment import convert
+from services.payment.domain import Operation
 from services.payment.method_store import from_row
-from services.payment.store import Transaction, operation_from_row
-from services.payment.tables import REMAINING, operations, payment_methods
+from services.payment.store import Transaction, operation_from_row, payment_from_row
+from services.payment.tables import REMAINING, operations, payment_methods, payments
 
 
 class Queries:
@@ -34,6 +39,33 @@ class Queries:
             next_page_token=next_page_token,
         )
 
+    async def payments(self, request: pb.ListPaymentsRequest) -> pb.ListPaymentsResponse:
+        """Newest first, tombstones left out. Raises InvalidPageToken."""
+        query = sa.select(payments).where(payments.c.payment_id.is_not(None))
+        if request.user_id:
+            query = query.where(payments.c.user_id == convert.key(request.user_id))
+        if state := convert.state_from_proto(request.state):
+            query = query.where(payments.c.state == str(state))
+        cursor = self._pages.begin(request)
+        if cursor is not None:
+            query = query.where(sa.tuple_(payments.c.create_time, payments.c.order_id) < sa.tuple_(*cursor))
+        newest_first = (payments.c.create_time.desc(), payments.c.order_id.desc())
+        query = query.order_by(*newest_first).limit(self._pages.size(request) + 1)
+        page, next_page_token = self._pages.cut(request, await self._store.fetch(query), _payment_key)
+        asked = await self._operations_of([row["order_id"] for row in page])
+        found = (payment_from_row(row, asked.get(row["order_id"], ())) for row in page)
+        return pb.ListPaymentsResponse(
+            payments=map(convert.payment_to_proto, found), next_page_token=next_page_token
+        )
+
+    async def _operations_of(self, order_ids: Sequence[str]) -> dict[str, tuple[Operation, ...]]:
+        query = sa.select(operations).where(operations.c.order_id.in_(order_ids))
+        rows = await self._store.fetch(query.order_by(operations.c.order_id, operations.c.number))
+        return {
+            order_id: tuple(map(operation_from_row, group))
+            for order_id, group in groupby(rows, itemgetter("order_id"))
+        }
+
     async def transactions(self, request: pb.ListTransactionsRequest) -> pb.ListTransactionsResponse:
         """Oldest first. Raises PaymentNotFound and InvalidPageToken."""
         payment_id = convert.key(request.payment_id)
@@ -52,6 +84,10 @@ class Queries:
 
 def _method_key(row: sa.RowMapping) -> Cursor:
     return [row["create_time"], row["payment_method_id"]]
+
+
+def _payment_key(row: sa.RowMapping) -> Cursor:
+    return [row["create_time"], row["order_id"]]
 
 
 def _operation_key(row: sa.RowMapping) -> Cursor:

@@ -5,7 +5,7 @@ decide and remember their answer in the last one.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from bodega.payment.v1 import payment_pb2 as pb
@@ -98,12 +98,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         return await self._store.once(call(request), make_default)
 
     async def AuthorizePayment(self, request: pb.AuthorizePaymentRequest, context: Context) -> pb.Payment:
-        wanted = decisions.Authorization(
-            order_id=convert.key(request.order_id),
-            user_id=convert.key(request.user_id),
-            payment_method_id=convert.key(request.payment_method_id),
-            amount=convert.money_from_proto(request.amount),
-        )
+        wanted = convert.authorization_from_proto(request)
         payment_id = self._ids.new()
 
         def begin(tx: Transaction) -> Ask | None:
@@ -113,12 +108,31 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
             return self._again(tx, payment, Kind.AUTHORIZE)
 
         def decide(tx: Transaction, payment: Payment | None) -> DomainError | None:
-            if payment is None:
-                tx.methods.usable(wanted.payment_method_id, user_id=wanted.user_id)
-                raise PaymentInProgress(order_id=wanted.order_id)  # the method came a moment ago
-            return decisions.authorized(payment, wanted)
+            return decisions.authorized(payment or _unopened(tx, wanted), wanted)
 
         return await self._in_one_step(call(request), wanted.order_id, begin, decide)
+
+    async def ProcessPayment(self, request: pb.ProcessPaymentRequest, context: Context) -> pb.Payment:
+        wanted = convert.authorization_from_proto(request)
+        payment_id = self._ids.new()
+
+        def begin(tx: Transaction) -> Ask | None:
+            payment = tx.payments.of_order(wanted.order_id)
+            if payment is None:
+                # Its wish to be captured is written down with it: should we die, the reconciler goes on.
+                return self._open(tx, wanted, payment_id, direct=True)
+            if not payment.direct or not wanted.is_of(payment):
+                return None
+            return self._operations.take_up(tx, wanted.order_id, now=self._clock.now())
+
+        async def process() -> None:
+            if ask := await self._store.write(begin):
+                await self._operations.carry_on(ask)
+
+        def decide(tx: Transaction, payment: Payment | None) -> DomainError | None:
+            return decisions.processed(payment or _unopened(tx, wanted), wanted)
+
+        return await self._to_the_end(call(request), wanted.order_id, process, decide)
 
     async def CapturePayment(self, request: pb.CapturePaymentRequest, context: Context) -> pb.Payment:
         order_id, amount = convert.key(request.order_id), convert.amount_asked(request)
@@ -146,7 +160,10 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
             await self._store.write(lambda tx: self._operations.close(tx, order_id, now=now))
             await self._operations.finish(order_id)
 
-        return await self._to_the_end(call(request), order_id, close_and_finish, decisions.voided)
+        def decide(tx: Transaction, payment: Payment | None) -> DomainError | None:
+            return decisions.voided(payment or tx.payments.get_of_order(order_id))
+
+        return await self._to_the_end(call(request), order_id, close_and_finish, decide)
 
     async def RefundPayment(self, request: pb.RefundPaymentRequest, context: Context) -> pb.Payment:
         order_id, refund_id = convert.key(request.order_id), convert.key(request.refund_id)
@@ -166,20 +183,28 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
             if ask := await self._store.write(begin):
                 await self._operations.carry_on(ask)
 
-        return await self._to_the_end(
-            call(request), order_id, refund, lambda payment: decisions.refunded(payment, refund_id, amount)
-        )
+        def decide(tx: Transaction, payment: Payment | None) -> DomainError | None:
+            return decisions.refunded(payment or tx.payments.get_of_order(order_id), refund_id, amount)
+
+        return await self._to_the_end(call(request), order_id, refund, decide)
 
     async def GetPayment(self, request: pb.GetPaymentRequest, context: Context) -> pb.Payment:
         payment_id = convert.key(request.payment_id)
         return convert.payment_to_proto(await self._store.read(lambda tx: tx.payments.get(payment_id)))
+
+    async def ListPayments(
+        self, request: pb.ListPaymentsRequest, context: Context
+    ) -> pb.ListPaymentsResponse:
+        return await self._queries.payments(request)
 
     async def ListTransactions(
         self, request: pb.ListTransactionsRequest, context: Context
     ) -> pb.ListTransactionsResponse:
         return await self._queries.transactions(request)
 
-    def _open(self, tx: Transaction, wanted: decisions.Authorization, payment_id: str) -> Ask | None:
+    def _open(
+        self, tx: Transaction, wanted: decisions.Authorization, payment_id: str, *, direct: bool = False
+    ) -> Ask | None:
         now = self._clock.now()
         try:
             tx.methods.usable(wanted.payment_method_id, user_id=wanted.user_id)
@@ -192,6 +217,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
             payment_method_id=wanted.payment_method_id,
             amount=wanted.amount,
             at=now,
+            direct=direct,
         )
         return self._operations.begin(tx, begun, now=now)
 
@@ -217,9 +243,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         def conclude(tx: Transaction) -> pb.Payment | DomainError:
             if ask is not None and answer is not None:
                 self._operations.settle(tx, ask, answer, now=now)
-            payment = tx.payments.of_order(order_id)
-            refusal = decide(tx, payment)
-            return refusal or convert.payment_to_proto(payment or tx.payments.get_of_order(order_id))
+            return _concluded(tx, order_id, decide)
 
         try:
             return await self._store.once(this, conclude)
@@ -235,19 +259,27 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         this: Call,
         order_id: str,
         work: Callable[[], Awaitable[None]],
-        decide: Callable[[Payment], DomainError | None],
+        decide: Decide,
     ) -> pb.Payment:
         """As many questions to the provider as it takes, each outcome in a commit of its own."""
         known = await self._store.recall(this, pb.Payment)
         if known is not None:
             return known
 
-        def conclude(tx: Transaction) -> pb.Payment | DomainError:
-            payment = tx.payments.get_of_order(order_id)
-            return decide(payment) or convert.payment_to_proto(payment)
-
         async def to_the_end() -> pb.Payment:
             await work()
-            return await self._store.once(this, conclude)
+            return await self._store.once(this, lambda tx: _concluded(tx, order_id, decide))
 
         return await self._operations.outliving(to_the_end())
+
+
+def _unopened(tx: Transaction, wanted: decisions.Authorization) -> NoReturn:
+    """Says why there is no payment: raises PaymentMethodNotFound or PaymentInProgress."""
+    tx.methods.usable(wanted.payment_method_id, user_id=wanted.user_id)
+    raise PaymentInProgress(order_id=wanted.order_id)  # the method came a moment ago
+
+
+def _concluded(tx: Transaction, order_id: str, decide: Decide) -> pb.Payment | DomainError:
+    payment = tx.payments.of_order(order_id)
+    refusal = decide(tx, payment)
+    return refusal or convert.payment_to_proto(payment or tx.payments.get_of_order(order_id))

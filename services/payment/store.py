@@ -124,19 +124,7 @@ class Payments:
         order_id = row["order_id"]
         asked = tuple(map(operation_from_row, self._session.all(_OPERATIONS, of_order_id=order_id)))
         self._found[order_id] = asked
-        return Payment(
-            order_id=order_id,
-            payment_id=row["payment_id"] or "",
-            user_id=row["user_id"],
-            payment_method_id=row["payment_method_id"],
-            amount=Money(row["amount_minor"], row["currency"]),
-            created_at=from_micros(row["create_time"]),
-            updated_at=from_micros(row["update_time"]),
-            closed=bool(row["closed"]),
-            direct=bool(row["direct"]),
-            operations=asked,
-            version=row["version"],
-        )
+        return payment_from_row(row, asked)
 
 
 class ComparedBooks:
@@ -153,6 +141,23 @@ class ComparedBooks:
     def advance(self, provider: str, cursor: str) -> None:
         if not self._session.run(_ADVANCE, of_provider=provider, new_cursor=cursor):
             self._session.run(_FIRST_CURSOR, provider=provider, cursor=cursor)
+
+
+def payment_from_row(row: Row, operations: tuple[Operation, ...]) -> Payment:
+    """The payment that a row of `payments` and its operations hold."""
+    return Payment(
+        order_id=row["order_id"],
+        payment_id=row["payment_id"] or "",
+        user_id=row["user_id"],
+        payment_method_id=row["payment_method_id"],
+        amount=Money(row["amount_minor"], row["currency"]),
+        created_at=from_micros(row["create_time"]),
+        updated_at=from_micros(row["update_time"]),
+        closed=bool(row["closed"]),
+        direct=bool(row["direct"]),
+        operations=operations,
+        version=row["version"],
+    )
 
 
 def operation_from_row(row: Row) -> Operation:

@@ -74,6 +74,8 @@ payments = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("create_time", sa.BigInteger, nullable=False),
     sa.Column("update_time", sa.BigInteger, nullable=False),
+    sa.Index("payments_by_user", "user_id", "create_time", "order_id"),
+    sa.Index("payments_by_time", "create_time", "order_id"),
     sa.CheckConstraint(_one_of("state", State), name="state_is_known"),
     sa.CheckConstraint("captured_minor >= 0 AND refunded_minor >= 0", name="sums_are_not_negative"),
     sa.CheckConstraint("refunded_minor <= captured_minor", name="no_more_is_given_back_than_was_taken"),

@@ -179,6 +179,17 @@ class House:
             request_id=new_id(),
         )
 
+    async def processing(self, card: str = "tok_approve") -> payment_pb2.ProcessPaymentRequest:
+        """A request that nothing is wrong with."""
+        wanted = await self.authorization(card)
+        return payment_pb2.ProcessPaymentRequest(
+            order_id=wanted.order_id,
+            user_id=wanted.user_id,
+            payment_method_id=wanted.payment_method_id,
+            amount=wanted.amount,
+            request_id=wanted.request_id,
+        )
+
     async def capture(
         self, order_id: str, request_id: str = "", amount: Money | None = None
     ) -> payment_pb2.Payment:

@@ -51,6 +51,16 @@ class Till:
     async def authorize(self, wanted: pb.AuthorizePaymentRequest) -> pb.Payment:
         return await self._rpcs.AuthorizePayment(wanted, _nobody())
 
+    async def process(self, wanted: pb.AuthorizePaymentRequest) -> pb.Payment:
+        request = pb.ProcessPaymentRequest(
+            order_id=wanted.order_id,
+            user_id=wanted.user_id,
+            payment_method_id=wanted.payment_method_id,
+            amount=wanted.amount,
+            request_id=wanted.request_id,
+        )
+        return await self._rpcs.ProcessPayment(request, _nobody())
+
     async def capture(
         self, order_id: str, request_id: str = "capture", amount: Money | None = None
     ) -> pb.Payment:

@@ -28,7 +28,17 @@ from services.payment.domain import Outcome, State
 from tests.payment.house import MIGRATIONS, Fault, Killed
 from tests.payment.lives import Lives, Till
 
-DEEDS = ("authorize", "capture", "capture a part", "void", "refund", "refund a part", "reconcile", "later")
+DEEDS = (
+    "authorize",
+    "capture",
+    "capture a part",
+    "process",
+    "void",
+    "refund",
+    "refund a part",
+    "reconcile",
+    "later",
+)
 EXPECTED = (DomainError, status.Refused, Killed)
 REFUND_ID = "7f6f6a53-2b9f-4d5c-9a43-0c8d5b3f7f11"
 REFUND_IDS = ("7f6f6a53-2b9f-4d5c-9a43-0c8d5b3f7f12", "7f6f6a53-2b9f-4d5c-9a43-0c8d5b3f7f13")
@@ -108,6 +118,7 @@ class _Story:
             "capture": lambda: till.capture(wanted.order_id, f"capture {self._number}"),
             "capture a part": lambda: till.capture(wanted.order_id, f"capture {self._number}", FIVE),
             "refund a part": lambda: till.refund(wanted.order_id, part_id, f"refund {self._number}", THREE),
+            "process": lambda: till.process(wanted),
             "void": lambda: till.void(wanted.order_id, f"void {self._number}"),
             "refund": lambda: till.refund(wanted.order_id, REFUND_ID, f"refund {self._number}"),
             "reconcile": till.house.reconciler.finish_due,

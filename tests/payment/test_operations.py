@@ -12,7 +12,7 @@ from google.type.money_pb2 import Money
 
 from services.chassis import failpoints
 from services.kernel.errors import DomainError
-from services.payment.domain import PaymentClosed, PaymentInProgress, ProviderUnavailable
+from services.payment.domain import CaptureRefused, PaymentClosed, PaymentInProgress, ProviderUnavailable
 from tests.payment.house import Fault, House, Killed, new_id
 from tests.payment.lives import Lives, capture_elsewhere
 
@@ -224,6 +224,76 @@ async def test_a_replica_waits_for_the_lease_of_another(lives: Lives, check_book
         till.house.line.answers.set()
         assert (await asking).state == AUTHORIZED
         assert await till.operations(wanted.order_id) == ["AUTHORIZE SUCCEEDED"]
+    check_books()
+
+
+# Authorized and captured in one call
+
+
+DYING = [f"{kind}.{place}" for kind in ("authorize", "capture") for place in PLACES]
+
+
+@pytest.mark.parametrize("site", DYING)
+@pytest.mark.parametrize("then", ["asked again", "left to the reconciler"])
+async def test_a_direct_payment_survives_death_at(
+    lives: Lives, kill_at: Callable[[str], None], site: str, then: str, check_books: Books
+) -> None:
+    async with lives.one() as till:
+        wanted = await till.wanted()
+        kill_at(f"payment.{site}")
+        await killed(till.process(wanted))
+    kill_at("")
+    async with lives.one() as till:
+        if then == "asked again":
+            assert (await till.process(wanted)).state == CAPTURED
+        else:
+            await till.house.settle()
+        assert await till.state(wanted.order_id) == "CAPTURED"
+        assert await till.operations(wanted.order_id) == ["AUTHORIZE SUCCEEDED", "CAPTURE SUCCEEDED"]
+    assert check_books()["payments.settled"] == {"under_way": 0, "violations": 0}
+
+
+@pytest.mark.parametrize("site", [*DYING, *(f"void.{place}" for place in PLACES)])
+async def test_a_direct_payment_that_cannot_be_captured_gives_up_its_hold_after_death_at(
+    lives: Lives, kill_at: Callable[[str], None], site: str, check_books: Books
+) -> None:
+    async with lives.one() as till:
+        wanted = await till.wanted("tok_capture_refused")
+        kill_at(f"payment.{site}")
+        await killed(till.process(wanted))
+    kill_at("")
+    async with lives.one() as till:
+        with pytest.raises(CaptureRefused):
+            await till.process(wanted)
+        assert await till.state(wanted.order_id) == "VOIDED"
+    check_books()
+
+
+async def test_a_direct_payment_is_not_refused_before_its_hold_is_given_up(
+    lives: Lives, check_books: Books
+) -> None:
+    async with lives.one() as till:
+        wanted = await till.wanted("tok_capture_refused")
+        till.house.line.faults.extend([Fault.NONE, Fault.NONE, Fault.UNREACHED])
+        with pytest.raises(ProviderUnavailable):
+            await till.process(wanted)
+        with pytest.raises(CaptureRefused):
+            await till.process(wanted)
+    check_books()
+
+
+async def test_a_void_has_its_way_with_a_direct_payment(lives: Lives, check_books: Books) -> None:
+    async with lives.one() as till:
+        wanted = await till.wanted()
+        till.house.line.answers_wait = True
+        in_flight = asyncio.create_task(till.process(wanted))
+        await till.house.line.asked.wait()
+        with pytest.raises(PaymentInProgress):
+            await till.void(wanted.order_id)
+        till.house.line.answers.set()
+        with pytest.raises(PaymentClosed):
+            await in_flight
+        assert await till.operations(wanted.order_id) == ["AUTHORIZE SUCCEEDED", "VOID SUCCEEDED"]
     check_books()
 
 

@@ -287,6 +287,97 @@ async def test_a_void_after_refunds_in_part_gives_back_the_rest(house: House, ch
     check_books()
 
 
+async def test_a_direct_payment_is_authorized_and_captured_once(house: House, check_books: Books) -> None:
+    wanted = await house.processing()
+    first = await house.stub.ProcessPayment(wanted)
+    assert (first.state, first.captured_amount) == (pb.Payment.STATE_CAPTURED, AMOUNT)
+    assert await house.stub.ProcessPayment(wanted) == first
+    wanted.request_id = new_id()
+    assert await house.stub.ProcessPayment(wanted) == first
+    assert len(house.line.keys) == 2
+    assert kinds(await house.told(wanted.order_id)) == [events.PaymentAuthorized, events.PaymentCaptured]
+    check_books()
+
+
+async def test_a_direct_payment_that_is_declined_is_a_reply(house: House) -> None:
+    declined = await house.stub.ProcessPayment(await house.processing("tok_insufficient_funds"))
+    assert (declined.state, declined.decline_code) == (pb.Payment.STATE_DECLINED, "insufficient_funds")
+
+
+async def test_a_direct_payment_that_cannot_be_captured_is_given_up(house: House, check_books: Books) -> None:
+    wanted = await house.processing("tok_capture_refused")
+    for _ in range(2):
+        assert await refusal(house.stub.ProcessPayment(wanted)) == (
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "CAPTURE_REFUSED",
+        )
+        wanted.request_id = new_id()
+    assert kinds(await house.told(wanted.order_id)) == [events.PaymentAuthorized, events.PaymentVoided]
+    check_books()
+
+
+async def test_a_direct_payment_takes_nothing_that_was_authorized_otherwise(house: House) -> None:
+    wanted = await house.processing()
+    authorization = pb.AuthorizePaymentRequest(
+        order_id=wanted.order_id,
+        user_id=wanted.user_id,
+        payment_method_id=wanted.payment_method_id,
+        amount=wanted.amount,
+        request_id=wanted.request_id,
+    )
+    await house.stub.AuthorizePayment(authorization)
+    mismatch = (grpc.StatusCode.INVALID_ARGUMENT, "PAYMENT_MISMATCH")
+    assert await refusal(house.stub.ProcessPayment(wanted)) == mismatch
+    assert len(house.line.keys) == 1
+
+
+async def test_a_direct_payment_is_not_made_with_the_card_of_another_nor_after_a_void(house: House) -> None:
+    wanted = await house.processing()
+    user_id, wanted.user_id = wanted.user_id, new_id()
+    not_found = (grpc.StatusCode.NOT_FOUND, "PAYMENT_METHOD_NOT_FOUND")
+    assert await refusal(house.stub.ProcessPayment(wanted)) == not_found
+    await house.void(wanted.order_id)
+    wanted.user_id, wanted.request_id = user_id, new_id()
+    closed = (grpc.StatusCode.FAILED_PRECONDITION, "PAYMENT_CLOSED")
+    assert await refusal(house.stub.ProcessPayment(wanted)) == closed
+    assert house.line.keys == []
+
+
+async def payments(house: House, request: pb.ListPaymentsRequest) -> list[pb.Payment]:
+    """Of all pages."""
+    found: list[pb.Payment] = []
+    while True:
+        page = await house.stub.ListPayments(request)
+        found += page.payments
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            return found
+
+
+async def test_payments_are_listed_newest_first_by_user_and_state(house: House, clock: FakeClock) -> None:
+    method = await house.method()
+    made: list[pb.Payment] = []
+    for _ in range(5):
+        wanted = pb.ProcessPaymentRequest(
+            order_id=new_id(),
+            user_id=method.user_id,
+            payment_method_id=method.payment_method_id,
+            amount=AMOUNT,
+            request_id=new_id(),
+        )
+        made.insert(0, await house.stub.ProcessPayment(wanted))
+        clock.advance(1)
+    made[1] = await house.refund(made[1].order_id, amount=usd(1))
+    other = await house.stub.ProcessPayment(await house.processing("tok_decline"))
+    await house.void(new_id())  # a tombstone is nobody's payment
+    for page_size in (0, 1, 2, 5):
+        asked = pb.ListPaymentsRequest(user_id=method.user_id.upper(), page_size=page_size)
+        assert await payments(house, asked) == made
+    assert await payments(house, pb.ListPaymentsRequest(page_size=4)) == [other, *made]
+    in_part = pb.ListPaymentsRequest(state=pb.Payment.STATE_PARTIALLY_REFUNDED)
+    assert await payments(house, in_part) == [made[1]]
+
+
 async def test_transactions_are_paged_oldest_first(house: House) -> None:
     wanted = await house.authorization()
     payment = await house.stub.AuthorizePayment(wanted)

@@ -64,6 +64,11 @@ class PaymentServiceStub:
                 request_serializer=bodega_dot_payment_dot_v1_dot_payment__pb2.AuthorizePaymentRequest.SerializeToString,
                 response_deserializer=bodega_dot_payment_dot_v1_dot_payment__pb2.Payment.FromString,
                 _registered_method=True)
+        self.ProcessPayment = channel.unary_unary(
+                '/bodega.payment.v1.PaymentService/ProcessPayment',
+                request_serializer=bodega_dot_payment_dot_v1_dot_payment__pb2.ProcessPaymentRequest.SerializeToString,
+                response_deserializer=bodega_dot_payment_dot_v1_dot_payment__pb2.Payment.FromString,
+                _registered_method=True)
         self.CapturePayment = channel.unary_unary(
                 '/bodega.payment.v1.PaymentService/CapturePayment',
                 request_serializer=bodega_dot_payment_dot_v1_dot_payment__pb2.CapturePaymentRequest.SerializeToString,
@@ -83,6 +88,11 @@ class PaymentServiceStub:
                 '/bodega.payment.v1.PaymentService/GetPayment',
                 request_serializer=bodega_dot_payment_dot_v1_dot_payment__pb2.GetPaymentRequest.SerializeToString,
                 response_deserializer=bodega_dot_payment_dot_v1_dot_payment__pb2.Payment.FromString,
+                _registered_method=True)
+        self.ListPayments = channel.unary_unary(
+                '/bodega.payment.v1.PaymentService/ListPayments',
+                request_serializer=bodega_dot_payment_dot_v1_dot_payment__pb2.ListPaymentsRequest.SerializeToString,
+                response_deserializer=bodega_dot_payment_dot_v1_dot_payment__pb2.ListPaymentsResponse.FromString,
                 _registered_method=True)
         self.ListTransactions = channel.unary_unary(
                 '/bodega.payment.v1.PaymentService/ListTransactions',
@@ -147,6 +157,15 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ProcessPayment(self, request, context):
+        """Authorizes and captures in one call, for what is paid outside the order saga. Answers CAPTURED or DECLINED.
+
+        Errors as for AuthorizePayment and CapturePayment; a capture that is refused gives up the hold.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CapturePayment(self, request, context):
         """Takes what was authorized for the order, or a part of it; what is not taken then is given up.
         Repeating it takes nothing more.
@@ -183,6 +202,15 @@ class PaymentServiceServicer:
 
     def GetPayment(self, request, context):
         """One payment. NOT_FOUND, reason `PAYMENT_NOT_FOUND`, if there is none of this id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPayments(self, request, context):
+        """A user's payments, newest first.
+
+        INVALID_ARGUMENT, reason `INVALID_PAGE_TOKEN`, for a token that is made up, expired or of another search.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,6 +253,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     request_deserializer=bodega_dot_payment_dot_v1_dot_payment__pb2.AuthorizePaymentRequest.FromString,
                     response_serializer=bodega_dot_payment_dot_v1_dot_payment__pb2.Payment.SerializeToString,
             ),
+            'ProcessPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProcessPayment,
+                    request_deserializer=bodega_dot_payment_dot_v1_dot_payment__pb2.ProcessPaymentRequest.FromString,
+                    response_serializer=bodega_dot_payment_dot_v1_dot_payment__pb2.Payment.SerializeToString,
+            ),
             'CapturePayment': grpc.unary_unary_rpc_method_handler(
                     servicer.CapturePayment,
                     request_deserializer=bodega_dot_payment_dot_v1_dot_payment__pb2.CapturePaymentRequest.FromString,
@@ -244,6 +277,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.GetPayment,
                     request_deserializer=bodega_dot_payment_dot_v1_dot_payment__pb2.GetPaymentRequest.FromString,
                     response_serializer=bodega_dot_payment_dot_v1_dot_payment__pb2.Payment.SerializeToString,
+            ),
+            'ListPayments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPayments,
+                    request_deserializer=bodega_dot_payment_dot_v1_dot_payment__pb2.ListPaymentsRequest.FromString,
+                    response_serializer=bodega_dot_payment_dot_v1_dot_payment__pb2.ListPaymentsResponse.SerializeToString,
             ),
             'ListTransactions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTransactions,
@@ -401,6 +439,33 @@ class PaymentService:
             _registered_method=True)
 
     @staticmethod
+    def ProcessPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.payment.v1.PaymentService/ProcessPayment',
+            bodega_dot_payment_dot_v1_dot_payment__pb2.ProcessPaymentRequest.SerializeToString,
+            bodega_dot_payment_dot_v1_dot_payment__pb2.Payment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CapturePayment(request,
             target,
             options=(),
@@ -498,6 +563,33 @@ class PaymentService:
             '/bodega.payment.v1.PaymentService/GetPayment',
             bodega_dot_payment_dot_v1_dot_payment__pb2.GetPaymentRequest.SerializeToString,
             bodega_dot_payment_dot_v1_dot_payment__pb2.Payment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPayments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.payment.v1.PaymentService/ListPayments',
+            bodega_dot_payment_dot_v1_dot_payment__pb2.ListPaymentsRequest.SerializeToString,
+            bodega_dot_payment_dot_v1_dot_payment__pb2.ListPaymentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

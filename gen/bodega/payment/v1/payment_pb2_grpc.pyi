@@ -50,6 +50,11 @@ class PaymentServiceStub:
     `PAYMENT_MISMATCH`, if the order has a payment of another amount or method; ABORTED, reason `PAYMENT_IN_PROGRESS`,
     or UNAVAILABLE, reason `PROVIDER_UNAVAILABLE`, while the provider has not answered: ask again with the same request id.
     """
+    ProcessPayment: _aio.UnaryUnaryMultiCallable[_payment_pb2.ProcessPaymentRequest, _payment_pb2.Payment]
+    """Authorizes and captures in one call, for what is paid outside the order saga. Answers CAPTURED or DECLINED.
+
+    Errors as for AuthorizePayment and CapturePayment; a capture that is refused gives up the hold.
+    """
     CapturePayment: _aio.UnaryUnaryMultiCallable[_payment_pb2.CapturePaymentRequest, _payment_pb2.Payment]
     """Takes what was authorized for the order, or a part of it; what is not taken then is given up.
     Repeating it takes nothing more.
@@ -74,6 +79,11 @@ class PaymentServiceStub:
     """
     GetPayment: _aio.UnaryUnaryMultiCallable[_payment_pb2.GetPaymentRequest, _payment_pb2.Payment]
     """One payment. NOT_FOUND, reason `PAYMENT_NOT_FOUND`, if there is none of this id."""
+    ListPayments: _aio.UnaryUnaryMultiCallable[_payment_pb2.ListPaymentsRequest, _payment_pb2.ListPaymentsResponse]
+    """A user's payments, newest first.
+
+    INVALID_ARGUMENT, reason `INVALID_PAGE_TOKEN`, for a token that is made up, expired or of another search.
+    """
     ListTransactions: _aio.UnaryUnaryMultiCallable[_payment_pb2.ListTransactionsRequest, _payment_pb2.ListTransactionsResponse]
     """What was done about a payment, oldest first: every operation at the provider with its outcome.
 
@@ -147,6 +157,17 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ProcessPayment(
+        self,
+        request: _payment_pb2.ProcessPaymentRequest,
+        context: _aio.ServicerContext[_payment_pb2.ProcessPaymentRequest, _abc.Awaitable[_payment_pb2.Payment]],
+    ) -> _abc.Awaitable[_payment_pb2.Payment]:
+        """Authorizes and captures in one call, for what is paid outside the order saga. Answers CAPTURED or DECLINED.
+
+        Errors as for AuthorizePayment and CapturePayment; a capture that is refused gives up the hold.
+        """
+
+    @_abc_1.abstractmethod
     def CapturePayment(
         self,
         request: _payment_pb2.CapturePaymentRequest,
@@ -193,6 +214,17 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_payment_pb2.GetPaymentRequest, _abc.Awaitable[_payment_pb2.Payment]],
     ) -> _abc.Awaitable[_payment_pb2.Payment]:
         """One payment. NOT_FOUND, reason `PAYMENT_NOT_FOUND`, if there is none of this id."""
+
+    @_abc_1.abstractmethod
+    def ListPayments(
+        self,
+        request: _payment_pb2.ListPaymentsRequest,
+        context: _aio.ServicerContext[_payment_pb2.ListPaymentsRequest, _abc.Awaitable[_payment_pb2.ListPaymentsResponse]],
+    ) -> _abc.Awaitable[_payment_pb2.ListPaymentsResponse]:
+        """A user's payments, newest first.
+
+        INVALID_ARGUMENT, reason `INVALID_PAGE_TOKEN`, for a token that is made up, expired or of another search.
+        """
 
     @_abc_1.abstractmethod
     def ListTransactions(
