@@ -14,6 +14,7 @@ from services.chassis import app
 from services.chassis.events import outbox
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.relay import Relay
+from services.chassis.feed import Feed
 from services.chassis.observed import observe
 from services.chassis.paging import Pages
 from services.chassis.storage import idempotency
@@ -24,6 +25,7 @@ from services.inventory.servicer import CatalogServicer, InventoryServicer
 from services.inventory.stock import DEFAULT_WAREHOUSE_ID
 from services.inventory.store import Transaction
 from services.inventory.sweeper import Sweeper
+from services.inventory.watch import StockWatch
 from services.kernel.clock import SystemClock
 from services.kernel.ids import TimeOrderedIds
 
@@ -45,20 +47,24 @@ async def assembled(settings: Settings) -> AsyncIterator[app.App]:
     """The whole service, not yet serving."""
     clock = SystemClock()
     ids = TimeOrderedIds(clock)
+    feed = Feed()
     secret = settings.request_digest_secret.get_secret_value().encode()
     store = Store(
         settings.database_url,
-        open_transaction=lambda session: Transaction(session, ids),
+        open_transaction=lambda session: Transaction(session, ids, feed),
         clock=clock,
         secret=secret,
     )
     async with store, JetStream.connect(settings.nats_url, name=SERVICE) as jetstream:
         server = app.App(settings, clock=clock)
-        catalog = CatalogServicer(store, clock=clock, ids=ids, pages=Pages(secret, clock=clock))
-        stock = InventoryServicer(store, clock=clock, ids=ids)
+        pages = Pages(secret, clock=clock)
+        catalog = CatalogServicer(store, clock=clock, ids=ids, pages=pages)
+        stock = InventoryServicer(store, clock=clock, ids=ids, pages=pages, watch=StockWatch(store, feed))
         server.serve(add_CatalogServiceServicer_to_server, catalog, inventory_pb2.DESCRIPTOR)
         server.serve(add_InventoryServiceServicer_to_server, stock, inventory_pb2.DESCRIPTOR)
         # A write, so that the writer answers for itself; of a table, so that an empty database does not.
+        server.on_drain(feed.close)
+        server.metrics.gauge("stock_watchers", "Streams of stock being served.", lambda: feed.watchers)
         server.check("database", lambda: store.write(lambda tx: tx.warehouses.check(DEFAULT_WAREHOUSE_ID)))
         server.check("events", jetstream.ready, required=False)
         relay = Relay(store, jetstream, service=SERVICE, clock=clock)

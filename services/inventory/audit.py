@@ -1,49 +1,39 @@
 """What must hold in inventory, as queries; `bodega verify` runs them, and some across services."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
-from bodega.inventory.v1 import inventory_events_pb2 as pb
-from google.protobuf.message import Message
 
 from services.chassis.audit import Check, Finding, judged
+from services.inventory import told
 from services.inventory.reservation import State
-from services.inventory.stock import MovementKind
 from services.inventory.tables import (
-    outbox_rows,
     prices,
     products,
     reservation_lines,
     reservations,
+    restock_plans,
+    return_lines,
+    returns,
     stock_levels,
     stock_movements,
 )
-from services.kernel.clock import to_micros
-
-TOLD_WITHIN: Final = timedelta(hours=23)
-"""How far back the outbox is compared with the ledger: it keeps what was published for a day."""
-
-_EVENT_OF: Final[dict[MovementKind, type[Message]]] = {
-    MovementKind.SET: pb.StockAdjusted,
-    MovementKind.RELEASE: pb.StockReleased,
-    MovementKind.RETURN: pb.StockReleased,
-    MovementKind.EXPIRE: pb.ReservationExpired,
-    MovementKind.COMMIT: pb.StockCommitted,
-}
-"""The event that tells of a movement. Of a RESERVE it depends: an expired hold is taken again silently."""
 
 _Key = tuple[str, str]
+_OrderKey = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What one order holds or has bought."""
+    """What one order holds, or has bought and not given back."""
 
     order_id: str
     pieces: dict[str, int] = field(default_factory=dict)
     """By product."""
+
+    returned: dict[str, int] = field(default_factory=dict)
+    """By product: what it has bought besides, and came back."""
 
 
 def active_holds(connection: sa.Connection) -> list[Hold]:
@@ -52,21 +42,24 @@ def active_holds(connection: sa.Connection) -> list[Hold]:
 
 
 def sales(connection: sa.Connection) -> list[Hold]:
-    """Orders whose stock is sold. Each of them must stand."""
+    """Orders whose stock is sold, with what is still theirs of it. Each of them must stand."""
     return _holds(connection, State.COMMITTED)
 
 
 def _holds(connection: sa.Connection, state: State) -> list[Hold]:
     found: dict[str, Hold] = {}
     rows = connection.execute(
-        sa.select(reservation_lines.c.order_id, reservation_lines.c.product_id, reservation_lines.c.quantity)
+        sa.select(reservation_lines)
         .join(reservations, reservations.c.order_id == reservation_lines.c.order_id)
         .where(reservations.c.state == str(state))
         .order_by(reservation_lines.c.order_id)
     )
-    for order_id, product_id, quantity in rows:
-        pieces = found.setdefault(order_id, Hold(order_id)).pieces
-        pieces[product_id] = pieces.get(product_id, 0) + quantity
+    for row in rows:
+        hold = found.setdefault(row.order_id, Hold(row.order_id))
+        left = row.quantity - row.returned
+        hold.pieces[row.product_id] = hold.pieces.get(row.product_id, 0) + left
+        if row.returned:
+            hold.returned[row.product_id] = hold.returned.get(row.product_id, 0) + row.returned
     return list(found.values())
 
 
@@ -144,7 +137,7 @@ def _ledger_explains_levels(connection: sa.Connection) -> Finding:
 def _orders_are_accounted_for(connection: sa.Connection) -> Finding:
     """Per order and level: what its movements add up to is what its state says it has taken."""
     expected = _taken_by_state(connection)
-    moved: dict[tuple[str, str, str], tuple[int, int]] = {
+    moved: dict[_OrderKey, tuple[int, int]] = {
         (row[0], row[1], row[2]): (int(row[3]), int(row[4]))
         for row in connection.execute(
             sa.select(
@@ -171,6 +164,51 @@ def _orders_are_accounted_for(connection: sa.Connection) -> Finding:
         ],
         **_reservations_by_state(connection),
     )
+
+
+def _returns_were_sold(connection: sa.Connection) -> Finding:
+    """Per order and level: no more has come back than was sold, and each piece by a return that names it."""
+    named = _came_back(connection, "origin_id")
+    sold = connection.execute(
+        sa.select(reservation_lines, reservations.c.state).join(
+            reservations, reservations.c.order_id == reservation_lines.c.order_id
+        )
+    ).all()
+    violations = []
+    for row in sold:
+        by_return = named.pop((row.order_id, row.product_id, row.warehouse_id), 0)
+        # Once the whole sale is undone, all of it has come back, some of it perhaps by returns before.
+        fits = by_return <= row.returned if row.state == State.RELEASED else by_return == row.returned
+        if not fits or not 0 <= row.returned <= row.quantity:
+            violations.append(
+                f"order {row.order_id}, product {row.product_id} from {row.warehouse_id}: "
+                f"{row.quantity} sold, {row.returned} came back, returns say {by_return}"
+            )
+    violations += [
+        f"order {key[0]}: {count} of {key[1]} came back and were not sold" for key, count in named.items()
+    ]
+    return judged(
+        "stock.returns",
+        violations,
+        returns=_count(connection, returns),
+        sold=sum(row.quantity for row in sold if row.state == State.COMMITTED),
+        returned=sum(row.returned for row in sold if row.state == State.COMMITTED),
+    )
+
+
+def _plans_know_what_is_low(connection: sa.Connection) -> Finding:
+    levels = _levels(connection)
+    plans = connection.execute(sa.select(restock_plans)).all()
+    violations = []
+    for plan in plans:
+        on_hand, reserved = levels.get((plan.product_id, plan.warehouse_id), (0, 0))
+        available = on_hand - reserved
+        if (available < plan.low_stock_below) != plan.is_low:
+            violations.append(
+                f"product {plan.product_id} in {plan.warehouse_id}: {available} available, low below "
+                f"{plan.low_stock_below}, and last told to be {'low' if plan.is_low else 'enough'}"
+            )
+    return judged("stock.low", violations, plans=len(plans), low=sum(plan.is_low for plan in plans))
 
 
 def _prices_are_history(connection: sa.Connection) -> Finding:
@@ -205,28 +243,6 @@ def _prices_are_history(connection: sa.Connection) -> Finding:
     )
 
 
-def _movements_are_told(connection: sa.Connection) -> Finding:
-    since = to_micros(datetime.now(UTC) - TOLD_WITHIN)
-    told = {
-        (str(row[0]), str(row[1]), int(row[2]))
-        for row in connection.execute(
-            sa.select(outbox_rows.c.aggregate_id, outbox_rows.c.type, outbox_rows.c.create_time).where(
-                outbox_rows.c.create_time >= since
-            )
-        )
-    }
-    facts = _facts(connection, since)
-    unpublished = connection.execute(
-        sa.select(sa.func.count()).select_from(outbox_rows).where(outbox_rows.c.stream_seq.is_(None))
-    )
-    return judged(
-        "stock.told",
-        [f"{type_} of {id_} is not in the outbox" for id_, type_, _ in sorted(facts - told)],
-        facts=len(facts),
-        unpublished=unpublished.scalar_one(),
-    )
-
-
 CHECKS: Final[tuple[Check, ...]] = (
     Check(
         "stock.possible",
@@ -244,8 +260,10 @@ CHECKS: Final[tuple[Check, ...]] = (
         "No order has moved more or less stock than its reservation's state says.",
         _orders_are_accounted_for,
     ),
+    Check("stock.returns", "No order has given back more than it was sold.", _returns_were_sold),
+    Check("stock.low", "Stock was last told to be low exactly where it is.", _plans_know_what_is_low),
     Check("catalog.prices", "Every product costs what its price history says last.", _prices_are_history),
-    Check("stock.told", "Every movement of the last day was written to the outbox.", _movements_are_told),
+    told.CHECK,
 )
 
 
@@ -256,18 +274,34 @@ def _levels(connection: sa.Connection) -> dict[_Key, tuple[int, int]]:
     }
 
 
-def _taken_by_state(connection: sa.Connection) -> dict[tuple[str, str, str], tuple[int, int]]:
+def _taken_by_state(connection: sa.Connection) -> dict[_OrderKey, tuple[int, int]]:
+    """Per order and level: what it has moved (on_hand, reserved), going by its state and its returns."""
+    found: dict[_OrderKey, tuple[int, int]] = {}
+    arrived, left = _came_back(connection, "warehouse_id"), _came_back(connection, "origin_id")
     rows = connection.execute(
-        sa.select(reservation_lines, reservations.c.state)
-        .join(reservations, reservations.c.order_id == reservation_lines.c.order_id)
-        .where(reservations.c.state.in_([str(State.RESERVED), str(State.COMMITTED)]))
-    )
-    return {
-        (row.order_id, row.product_id, row.warehouse_id): (
-            (0, row.quantity) if row.state == State.RESERVED else (-row.quantity, 0)
+        sa.select(reservation_lines, reservations.c.state).join(
+            reservations, reservations.c.order_id == reservation_lines.c.order_id
         )
-        for row in rows
-    }
+    )
+    for row in rows:
+        key = (row.order_id, row.product_id, row.warehouse_id)
+        if row.state == State.RESERVED:
+            found[key] = (0, row.quantity)
+        elif row.state == State.COMMITTED:
+            found[key] = (-row.quantity, 0)
+        elif key in left:  # sold once, and all but this came back to where it was sold from
+            found[key] = (-left[key], 0)
+    for key, count in arrived.items():
+        on_hand, reserved = found.get(key, (0, 0))
+        found[key] = (on_hand + count, reserved)
+    return {key: moved for key, moved in found.items() if moved != (0, 0)}
+
+
+def _came_back(connection: sa.Connection, place: str) -> dict[_OrderKey, int]:
+    """Pieces that returns name, by order, product, and where they were sold from or went."""
+    columns = (return_lines.c.order_id, return_lines.c.product_id, return_lines.c[place])
+    rows = connection.execute(sa.select(*columns, sa.func.sum(return_lines.c.quantity)).group_by(*columns))
+    return {(row[0], row[1], row[2]): int(row[3]) for row in rows}
 
 
 def _reservations_by_state(connection: sa.Connection) -> dict[str, int]:
@@ -276,33 +310,6 @@ def _reservations_by_state(connection: sa.Connection) -> dict[str, int]:
     ).all()
     found = {str(row[0]): int(row[1]) for row in rows}
     return {str(state): found.get(str(state), 0) for state in State}
-
-
-def _facts(connection: sa.Connection, since: int) -> set[tuple[str, str, int]]:
-    """What the ledger says has happened since, as (key, type, time) of the event that must tell it."""
-    rows = connection.execute(
-        sa.select(
-            stock_movements.c.product_id,
-            stock_movements.c.order_id,
-            stock_movements.c.kind,
-            stock_movements.c.create_time,
-        ).where(stock_movements.c.create_time >= since, stock_movements.c.kind != str(MovementKind.RESERVE))
-    )
-    moved = {
-        (row.order_id or row.product_id, _type_of(_EVENT_OF[MovementKind(row.kind)]), row.create_time)
-        for row in rows
-    }
-    opened = connection.execute(
-        sa.select(reservations.c.order_id, reservations.c.create_time).where(
-            reservations.c.create_time >= since, reservations.c.reservation_id.is_not(None)
-        )
-    )
-    type_ = _type_of(pb.StockReserved)
-    return moved | {(row.order_id, type_, row.create_time) for row in opened}
-
-
-def _type_of(event: type[Message]) -> str:
-    return str(event.DESCRIPTOR.full_name)
 
 
 def _count(connection: sa.Connection, table: sa.Table) -> int:

@@ -1,4 +1,4 @@
-"""Products and warehouses, in and out of a transaction."""
+"""Products, in and out of a transaction."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,8 +18,7 @@ from services.inventory.catalog import (
     ProductNotFound,
     SkuTaken,
 )
-from services.inventory.stock import WarehouseNotFound
-from services.inventory.tables import prices, products, warehouses
+from services.inventory.tables import prices, products
 from services.kernel.clock import from_micros, to_micros
 from services.kernel.money import Money
 
@@ -45,9 +44,6 @@ _CHANGE = Statement(
 )
 _ADD_PRICE = Statement(
     sa.insert(prices).values({column.name: sa.bindparam(column.name) for column in prices.columns})
-)
-_FIND_WAREHOUSE = Statement(
-    sa.select(warehouses.c.warehouse_id).where(warehouses.c.warehouse_id == sa.bindparam("warehouse_id"))
 )
 
 
@@ -111,18 +107,6 @@ class Products:
             currency=saved.price.currency,
             effective_time=to_micros(saved.updated_at),
         )
-
-
-class Warehouses:
-    """Where stock can be."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def check(self, warehouse_id: str) -> None:
-        """Raises WarehouseNotFound."""
-        if self._session.one(_FIND_WAREHOUSE, warehouse_id=warehouse_id) is None:
-            raise WarehouseNotFound(warehouse_id=warehouse_id)
 
 
 def from_row(row: Row) -> Product:

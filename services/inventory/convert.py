@@ -1,7 +1,7 @@
 """Contract ⇄ domain, pure. Ids are lower-cased at the door: a UUID names the same thing in either case."""
 
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bodega.inventory.v1 import inventory_pb2 as pb
@@ -10,8 +10,10 @@ from google.type.money_pb2 import Money as MoneyMessage
 
 from services.inventory.catalog import Description, Product
 from services.inventory.reservation import Reservation, State
+from services.inventory.restock import RestockPlan
 from services.inventory.search import Search
-from services.inventory.stock import StockLevel, Want, summed
+from services.inventory.stock import Movement, MovementKind, StockLevel, Want, summed
+from services.inventory.warehouse import Warehouse
 from services.kernel.money import Money
 
 HOLD_DEFAULT: Final = timedelta(minutes=15)  # time to finish a payment, and then some
@@ -21,6 +23,15 @@ _STATES: Final = {
     State.COMMITTED: pb.Reservation.STATE_COMMITTED,
     State.RELEASED: pb.Reservation.STATE_RELEASED,
     State.EXPIRED: pb.Reservation.STATE_EXPIRED,
+}
+_KINDS: Final = {
+    MovementKind.SET: pb.StockMovement.KIND_COUNTED,
+    MovementKind.ADJUST: pb.StockMovement.KIND_ADJUSTED,
+    MovementKind.RESERVE: pb.StockMovement.KIND_RESERVED,
+    MovementKind.RELEASE: pb.StockMovement.KIND_RELEASED,
+    MovementKind.COMMIT: pb.StockMovement.KIND_COMMITTED,
+    MovementKind.RETURN: pb.StockMovement.KIND_RETURNED,
+    MovementKind.EXPIRE: pb.StockMovement.KIND_EXPIRED,
 }
 
 
@@ -89,6 +100,52 @@ def level_to_proto(level: StockLevel) -> pb.StockLevel:
     )
 
 
+def levels_to_proto(version: int, levels: Sequence[StockLevel]) -> pb.WatchStockResponse:
+    return pb.WatchStockResponse(
+        version=version,
+        levels=map(level_to_proto, levels),
+        available=sum(level.available for level in levels),
+    )
+
+
+def movement_to_proto(movement: Movement) -> pb.StockMovement:
+    return pb.StockMovement(
+        movement_id=movement.sequence,
+        product_id=movement.product_id,
+        warehouse_id=movement.warehouse_id,
+        kind=_KINDS[movement.kind],
+        on_hand_delta=movement.delta_on_hand,
+        reserved_delta=movement.delta_reserved,
+        order_id=movement.order_id,
+        reason=movement.reason,
+        create_time=timestamp(movement.at),
+    )
+
+
+def warehouse_to_proto(warehouse: Warehouse) -> pb.Warehouse:
+    return pb.Warehouse(
+        warehouse_id=warehouse.id,
+        name=warehouse.name,
+        preference=warehouse.preference,
+        create_time=timestamp(warehouse.created_at),
+    )
+
+
+def plan_to_proto(plan: RestockPlan) -> pb.RestockPlan:
+    return pb.RestockPlan(
+        product_id=plan.product_id,
+        warehouse_id=plan.warehouse_id,
+        expected_time=timestamp(plan.expected_at) if plan.expected_at else None,
+        expected_quantity=plan.expected_quantity,
+        low_stock_below=plan.low_stock_below,
+        update_time=timestamp(plan.updated_at),
+    )
+
+
+def expected_time(request: pb.SetRestockPlanRequest) -> datetime | None:
+    return request.expected_time.ToDatetime(UTC) if request.HasField("expected_time") else None
+
+
 def wants_from_proto(lines: Iterable[pb.ReserveLine]) -> tuple[Want, ...]:
     return summed(Want(key(line.product_id), key(line.warehouse_id), line.quantity) for line in lines)
 
@@ -105,7 +162,10 @@ def reservation_to_proto(reservation: Reservation) -> pb.Reservation:
         state=_STATES[reservation.state],
         lines=(
             pb.ReservedLine(
-                product_id=line.product_id, warehouse_id=line.warehouse_id, quantity=line.quantity
+                product_id=line.product_id,
+                warehouse_id=line.warehouse_id,
+                quantity=line.quantity,
+                returned_quantity=line.returned,
             )
             for line in reservation.lines
         ),

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from bodega.inventory.v1 import inventory_events_pb2 as pb
 from google.protobuf.message import Message
 
-from services.inventory import catalog, convert, reservation, stock
+from services.inventory import catalog, convert, reservation, restock, stock
 
-Event = catalog.CatalogEvent | stock.StockAdjusted | reservation.HoldEvent
+Event = catalog.CatalogEvent | stock.StockAdjusted | restock.RestockEvent | reservation.HoldEvent
 
 
 def to_message(event: Event) -> tuple[str, Message]:
@@ -25,9 +25,20 @@ def to_message(event: Event) -> tuple[str, Message]:
                 old_price=convert.money_to_proto(old_price),
                 new_price=convert.money_to_proto(new_price),
             )
-        case stock.StockAdjusted(product_id, warehouse_id, delta, on_hand):
+        case stock.StockAdjusted(product_id, warehouse_id, delta, on_hand, reason=reason):
             return product_id, pb.StockAdjusted(
-                product_id=product_id, warehouse_id=warehouse_id, delta=delta, on_hand=on_hand
+                product_id=product_id, warehouse_id=warehouse_id, delta=delta, on_hand=on_hand, reason=reason
+            )
+        case restock.StockLow(product_id, warehouse_id, available, low_stock_below):
+            return product_id, pb.StockLow(
+                product_id=product_id,
+                warehouse_id=warehouse_id,
+                available=available,
+                low_stock_below=low_stock_below,
+            )
+        case restock.StockReplenished(product_id, warehouse_id, available):
+            return product_id, pb.StockReplenished(
+                product_id=product_id, warehouse_id=warehouse_id, available=available
             )
         case reservation.StockReserved(order_id, reservation_id, lines, expires_at):
             return order_id, pb.StockReserved(
@@ -48,6 +59,8 @@ def to_message(event: Event) -> tuple[str, Message]:
             return order_id, pb.ReservationExpired(
                 order_id=order_id, reservation_id=reservation_id, lines=_lines(lines)
             )
+        case reservation.StockReturned(order_id, return_id, lines):
+            return order_id, pb.StockReturned(order_id=order_id, return_id=return_id, lines=_lines(lines))
 
 
 def _lines(lines: Iterable[stock.Line]) -> list[pb.StockLine]:

@@ -5,9 +5,11 @@ piece. A hold whose time is over counts as expired from that moment on, whether 
 by.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+from services.inventory import returns
 from services.inventory.reservation import (
     REFUSALS,
     Reservation,
@@ -17,7 +19,8 @@ from services.inventory.reservation import (
     opened,
     refused,
 )
-from services.inventory.stock import Line, OutOfStock, StockLevel, Want, allocate
+from services.inventory.returns import Return
+from services.inventory.stock import Line, OutOfStock, StockBelowReserved, StockLevel, Want, allocate
 from services.inventory.store import Transaction
 from services.kernel.errors import DomainError
 
@@ -43,7 +46,8 @@ def reserve(
     if found is not None:
         return found.asked_again(wants)
     try:
-        _check_known(tx, wants)
+        for want in wants:
+            check_known(tx, want.product_id, want.warehouse_id)
         lines = _allocate(tx, wants, at)
     except REFUSALS as refusal:
         tx.reservations.save(refused(order_id=order_id, wants=wants, refusal=refusal, at=at))
@@ -90,14 +94,58 @@ def expire_lapsed(tx: Transaction, *, at: datetime, product_id: str = "") -> int
     return len(lapsed)
 
 
-def level_to_count(
-    tx: Transaction, product_id: str, warehouse_id: str, *, on_hand: int, at: datetime
+def give_back(
+    tx: Transaction, *, order_id: str, return_id: str, wants: tuple[Want, ...], at: datetime
+) -> Reservation | DomainError:
+    """Takes back pieces of what the order has bought; answers with what it has bought, as it is then.
+
+    A refusal for want of sold goods is returned, not raised: it is written down, and this return is refused
+    for ever. Raises ReservationNotFound, WarehouseNotFound, and what `Return.asked_again` raises.
+    """
+    sold = tx.reservations.find(order_id)
+    if sold is None:
+        raise ReservationNotFound(order_id=order_id)
+    if made := tx.returns.find(order_id, return_id):
+        made.asked_again(wants)
+        return sold
+    for want in wants:
+        if want.warehouse_id:
+            tx.warehouses.check(want.warehouse_id)
+    try:
+        left, accepted = returns.give_back(sold, return_id, wants, at=at)
+    except returns.REFUSALS as refusal:
+        tx.returns.add(Return(order_id, return_id, wants, at, refusal=refusal))
+        return refusal
+    tx.returns.add(accepted)
+    return tx.reservations.save(left)
+
+
+def correct(
+    tx: Transaction,
+    product_id: str,
+    warehouse_id: str,
+    change: Callable[[StockLevel], StockLevel],
+    *,
+    at: datetime,
 ) -> StockLevel:
-    """The level that is to be set to `on_hand`, once lapsed holds in the way have been taken back."""
+    """The level after this change, once lapsed holds in its way have been taken back.
+
+    Raises ProductNotFound, WarehouseNotFound, or StockBelowReserved if live holds are in its way.
+    """
+    check_known(tx, product_id, warehouse_id)
     while True:
-        level = tx.stock.level(product_id, warehouse_id, at=at)
-        if on_hand >= level.reserved or not expire_lapsed(tx, at=at, product_id=product_id):
-            return level
+        try:
+            return tx.stock.save(change(tx.stock.level(product_id, warehouse_id, at=at)))
+        except StockBelowReserved:
+            if not expire_lapsed(tx, at=at, product_id=product_id):
+                raise
+
+
+def check_known(tx: Transaction, product_id: str, warehouse_id: str) -> None:
+    """Raises ProductNotFound, or WarehouseNotFound if one is named."""
+    tx.products.get(product_id)
+    if warehouse_id:
+        tx.warehouses.check(warehouse_id)
 
 
 def _load(tx: Transaction, order_id: str, at: datetime) -> Reservation | None:
@@ -110,13 +158,6 @@ def _load(tx: Transaction, order_id: str, at: datetime) -> Reservation | None:
 
 def _save_change(tx: Transaction, before: Reservation, after: Reservation) -> Reservation:
     return after if after is before else tx.reservations.save(after)
-
-
-def _check_known(tx: Transaction, wants: tuple[Want, ...]) -> None:
-    for want in wants:
-        tx.products.get(want.product_id)
-        if want.warehouse_id:
-            tx.warehouses.check(want.warehouse_id)
 
 
 def _allocate(tx: Transaction, wants: tuple[Want, ...], at: datetime) -> tuple[Line, ...]:

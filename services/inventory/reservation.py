@@ -21,7 +21,8 @@ from enum import StrEnum
 from typing import Final
 
 from services.inventory.catalog import ProductNotFound
-from services.inventory.stock import Line, Movement, MovementKind, OutOfStock, Want, WarehouseNotFound
+from services.inventory.stock import Line, Movement, MovementKind, OutOfStock, Want
+from services.inventory.warehouse import WarehouseNotFound
 from services.kernel import errors
 
 
@@ -84,7 +85,15 @@ class ReservationExpired:
     at: datetime
 
 
-HoldEvent = StockReserved | StockReleased | StockCommitted | ReservationExpired
+@dataclass(frozen=True, slots=True)
+class StockReturned:
+    order_id: str
+    return_id: str
+    lines: tuple[Line, ...]
+    at: datetime
+
+
+HoldEvent = StockReserved | StockReleased | StockCommitted | ReservationExpired | StockReturned
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +178,21 @@ class Reservation:
             at=at,
         )
 
+    def give_back(
+        self, origins: tuple[Line, ...], arrivals: tuple[Line, ...], return_id: str, *, at: datetime
+    ) -> "Reservation":
+        """A sale without these pieces, by where they were sold from and by where they are now."""
+        assert self.state is State.COMMITTED, self.state
+        back = {(line.product_id, line.warehouse_id): line.quantity for line in origins}
+        lines = tuple(
+            replace(line, returned=line.returned + back.pop((line.product_id, line.warehouse_id), 0))
+            for line in self.lines
+        )
+        assert not back, back
+        moves = _moves(MovementKind.RETURN, self.order_id, arrivals, on_hand=1, at=at)
+        returned = StockReturned(self.order_id, return_id, arrivals, at)
+        return replace(self._now(State.COMMITTED, moves, returned, at=at), lines=lines)
+
     def release(self, *, at: datetime) -> "Reservation":
         """Brings whatever the order holds or has bought to nothing, and closes it for ever."""
         match self.state:
@@ -176,12 +200,22 @@ class Reservation:
                 return self
             case State.RESERVED:
                 moves = _moves(MovementKind.RELEASE, self.order_id, self.lines, reserved=-1, at=at)
+                return self._now(State.RELEASED, moves, self._released(self.lines, at), at=at)
             case State.COMMITTED:
-                moves = _moves(MovementKind.RETURN, self.order_id, self.lines, on_hand=1, at=at)
+                return self._unsold(at)
             case State.EXPIRED | State.REFUSED:
                 return self._now(State.RELEASED, (), at=at)
-        released = StockReleased(self.order_id, self.id, self.lines, at)
-        return self._now(State.RELEASED, moves, released, at=at)
+
+    def _unsold(self, at: datetime) -> "Reservation":
+        """What has not come back yet comes back now."""
+        left = tuple(Line(line.product_id, line.warehouse_id, line.kept) for line in self.lines if line.kept)
+        moves = _moves(MovementKind.RETURN, self.order_id, left, on_hand=1, at=at)
+        lines = tuple(replace(line, returned=line.quantity) for line in self.lines)
+        told = (self._released(left, at),) if left else ()
+        return replace(self._now(State.RELEASED, moves, *told, at=at), lines=lines)
+
+    def _released(self, lines: tuple[Line, ...], at: datetime) -> StockReleased:
+        return StockReleased(self.order_id, self.id, lines, at)
 
     def _now(
         self, state: State, moves: Iterable[Movement], *events: HoldEvent, at: datetime

@@ -1,6 +1,5 @@
 """What orders hold, in and out of a transaction."""
 
-import json
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -10,16 +9,16 @@ import sqlalchemy as sa
 from services.chassis.storage.faults import StaleVersion
 from services.chassis.storage.session import Row, Session
 from services.chassis.storage.statement import Statement
+from services.inventory import stored
 from services.inventory.announcements import Announcements
 from services.inventory.reservation import REFUSALS, Reservation, State
-from services.inventory.stock import Line, MovementKind, Want
+from services.inventory.stock import Line, MovementKind
 from services.inventory.stock_store import Stock
 from services.inventory.tables import reservation_lines, reservations
 from services.kernel.clock import from_micros, to_micros
-from services.kernel.errors import DomainError
 
-_REFUSALS: Final = {kind.reason: kind for kind in REFUSALS}
 _CHANGING: Final = ("state", "version", "update_time")
+_CHANGING_LINES: Final = (MovementKind.RESERVE, MovementKind.RETURN)
 
 _FIND = Statement(sa.select(reservations).where(reservations.c.order_id == sa.bindparam("order_id")))
 _ADD = Statement(
@@ -96,10 +95,10 @@ class Reservations:
             self._session.run(_ADD, **_row(saved))
         else:
             self._change(saved, reservation.version)
-        if any(movement.kind is MovementKind.RESERVE for movement in reservation.pending_movements):
+        if any(movement.kind in _CHANGING_LINES for movement in reservation.pending_movements):
             self._replace_lines(saved)
-        self._stock.move(reservation.pending_movements)
         self._announcements.tell(reservation.pending_events)
+        self._stock.move(reservation.pending_movements)
         return saved
 
     def lapsed(self, *, at: datetime, holds_max: int, product_id: str = "") -> list[Reservation]:
@@ -134,6 +133,7 @@ class Reservations:
                     "product_id": line.product_id,
                     "warehouse_id": line.warehouse_id,
                     "quantity": line.quantity,
+                    "returned": line.returned,
                 }
                 for line in saved.lines
             ],
@@ -147,33 +147,26 @@ class Reservations:
             created_at=from_micros(row["create_time"]),
             updated_at=from_micros(row["update_time"]),
             id=row["reservation_id"] or "",
-            wants=tuple(Want(*want) for want in json.loads(row["wants"])),
-            lines=tuple(Line(line["product_id"], line["warehouse_id"], line["quantity"]) for line in lines),
+            wants=stored.wants_from(row["wants"]),
+            lines=tuple(
+                Line(line["product_id"], line["warehouse_id"], line["quantity"], line["returned"])
+                for line in lines
+            ),
             expires_at=from_micros(row["expire_time"]) if row["expire_time"] is not None else None,
-            refusal=_refusal(row["refusal"]),
+            refusal=stored.refusal_from(row["refusal"], REFUSALS),
             version=row["version"],
         )
 
 
 def _row(reservation: Reservation) -> dict[str, Any]:
-    refusal = reservation.refusal
     return {
         "order_id": reservation.order_id,
         "reservation_id": reservation.id or None,
         "state": str(reservation.state),
-        "wants": json.dumps(
-            [(want.product_id, want.warehouse_id, want.quantity) for want in reservation.wants]
-        ),
-        "refusal": json.dumps({"reason": refusal.reason, "metadata": refusal.metadata}) if refusal else None,
+        "wants": stored.wants_text(reservation.wants),
+        "refusal": stored.refusal_text(reservation.refusal),
         "expire_time": to_micros(reservation.expires_at) if reservation.expires_at else None,
         "version": reservation.version,
         "create_time": to_micros(reservation.created_at),
         "update_time": to_micros(reservation.updated_at),
     }
-
-
-def _refusal(text: str | None) -> DomainError | None:
-    if text is None:
-        return None
-    said = json.loads(text)
-    return _REFUSALS[said["reason"]](**said["metadata"])

@@ -1,6 +1,8 @@
 """The RPCs of inventory, in proto order."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from datetime import datetime
 from typing import Any, Final
 
 import grpc
@@ -11,17 +13,20 @@ from services.chassis import failpoints, masks
 from services.chassis.paging import Pages
 from services.chassis.storage.database import Store
 from services.chassis.storage.idempotency import Call, call
-from services.inventory import catalog_store, convert, holds
+from services.inventory import catalog_store, convert, holds, ledger, warehouse_store
 from services.inventory.catalog import Product
+from services.inventory.restock import RestockPlan
 from services.inventory.stock import DEFAULT_WAREHOUSE_ID, OutOfStock, StockLevel, Want, allocate
 from services.inventory.store import Transaction
+from services.inventory.warehouse import Warehouse
+from services.inventory.watch import StockWatch
 from services.kernel.clock import Clock
 from services.kernel.errors import DomainError
 from services.kernel.ids import Ids
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-STEPS: Final = ("reserve", "release", "commit")
+STEPS: Final = ("reserve", "release", "commit", "return")
 BEFORE_COMMIT: Final = {step: failpoints.site(f"inventory.{step}.commit.before") for step in STEPS}
 AFTER_COMMIT: Final = {step: failpoints.site(f"inventory.{step}.commit.after") for step in STEPS}
 
@@ -99,36 +104,101 @@ class CatalogServicer(inventory_pb2_grpc.CatalogServiceServicer):
 class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     """How much of each product is where, and for whom it is held."""
 
-    def __init__(self, store: Store[Transaction], *, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self, store: Store[Transaction], *, clock: Clock, ids: Ids, pages: Pages, watch: StockWatch
+    ) -> None:
         self._store = store
         self._clock = clock
         self._ids = ids
+        self._pages = pages
+        self._watch = watch
 
     async def CheckAvailability(
         self, request: pb.CheckAvailabilityRequest, context: Context
     ) -> pb.CheckAvailabilityResponse:
         want = Want(convert.key(request.product_id), convert.key(request.warehouse_id), request.quantity or 1)
+        now = self._clock.now()
 
-        def look(tx: Transaction) -> list[StockLevel]:
-            tx.products.get(want.product_id)
-            if want.warehouse_id:
-                tx.warehouses.check(want.warehouse_id)
-            return tx.stock.levels([want.product_id])
+        def look(tx: Transaction) -> pb.CheckAvailabilityResponse:
+            holds.check_known(tx, want.product_id, want.warehouse_id)
+            reply = _availability(want, tx.stock.levels([want.product_id]))
+            if not reply.available:
+                expected_at = tx.plans.next_expected(want.product_id, want.warehouse_id, after=now)
+                if expected_at is not None:
+                    reply.estimated_restock_time.CopyFrom(convert.timestamp(expected_at))
+            return reply
 
-        return _availability(want, await self._store.read(look))
+        return await self._store.read(look)
 
     async def SetStock(self, request: pb.SetStockRequest, context: Context) -> pb.StockLevel:
         now = self._clock.now()
-        product_id = convert.key(request.product_id)
-        warehouse_id = convert.key(request.warehouse_id) or DEFAULT_WAREHOUSE_ID
+        return await self._correct(request, lambda level: level.count(request.on_hand, at=now), now)
 
-        def set_stock(tx: Transaction) -> pb.StockLevel:
-            tx.products.get(product_id)
-            tx.warehouses.check(warehouse_id)
-            level = holds.level_to_count(tx, product_id, warehouse_id, on_hand=request.on_hand, at=now)
-            return convert.level_to_proto(tx.stock.save(level.count(request.on_hand, at=now)))
+    async def AdjustStock(self, request: pb.AdjustStockRequest, context: Context) -> pb.StockLevel:
+        now = self._clock.now()
+        return await self._correct(
+            request, lambda level: level.adjust(request.delta, reason=request.reason, at=now), now
+        )
 
-        return await self._store.once(call(request), set_stock)
+    async def ListStockMovements(
+        self, request: pb.ListStockMovementsRequest, context: Context
+    ) -> pb.ListStockMovementsResponse:
+        product_id, warehouse_id = convert.key(request.product_id), convert.key(request.warehouse_id)
+        after = self._pages.begin(request)
+        await self._store.read(lambda tx: holds.check_known(tx, product_id, warehouse_id))
+        rows = await self._store.fetch(
+            ledger.page(product_id, warehouse_id, after=after, rows_max=self._pages.size(request) + 1)
+        )
+        page, next_page_token = self._pages.cut(request, rows, ledger.place)
+        return pb.ListStockMovementsResponse(
+            movements=(convert.movement_to_proto(ledger.from_row(row)) for row in page),
+            next_page_token=next_page_token,
+        )
+
+    async def WatchStock(
+        self, request: pb.WatchStockRequest, context: Context
+    ) -> AsyncGenerator[pb.WatchStockResponse, None]:
+        watched = self._watch.levels(convert.key(request.product_id), after_version=request.after_version)
+        async with aclosing(watched) as newest:
+            async for levels in newest:
+                yield levels
+
+    async def CreateWarehouse(self, request: pb.CreateWarehouseRequest, context: Context) -> pb.Warehouse:
+        wanted = request.warehouse
+        opened = Warehouse(self._ids.new(), wanted.name, wanted.preference, self._clock.now())
+        return await self._store.once(
+            call(request), lambda tx: convert.warehouse_to_proto(tx.warehouses.add(opened))
+        )
+
+    async def ListWarehouses(
+        self, request: pb.ListWarehousesRequest, context: Context
+    ) -> pb.ListWarehousesResponse:
+        after = self._pages.begin(request)
+        rows_max = self._pages.size(request) + 1
+        rows = await self._store.fetch(warehouse_store.page(after=after, rows_max=rows_max))
+        page, next_page_token = self._pages.cut(request, rows, warehouse_store.place)
+        return pb.ListWarehousesResponse(
+            warehouses=(convert.warehouse_to_proto(warehouse_store.from_row(row)) for row in page),
+            next_page_token=next_page_token,
+        )
+
+    async def SetRestockPlan(self, request: pb.SetRestockPlanRequest, context: Context) -> pb.RestockPlan:
+        product_id, warehouse_id = convert.key(request.product_id), convert.key(request.warehouse_id)
+        now = self._clock.now()
+
+        def plan(tx: Transaction) -> pb.RestockPlan:
+            holds.check_known(tx, product_id, warehouse_id)
+            before = tx.plans.find(product_id, warehouse_id) or RestockPlan(product_id, warehouse_id, now)
+            changed = before.change(
+                expected_at=convert.expected_time(request),
+                expected_quantity=request.expected_quantity,
+                low_stock_below=request.low_stock_below,
+                at=now,
+            )
+            level = tx.stock.level(product_id, warehouse_id, at=now)
+            return convert.plan_to_proto(tx.plans.save(changed.observe(level.available, at=now)))
+
+        return await self._store.once(call(request), plan)
 
     async def ReserveStock(self, request: pb.ReserveStockRequest, context: Context) -> pb.Reservation:
         now = self._clock.now()
@@ -164,6 +234,35 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
             "commit",
             call(request),
             lambda tx: convert.reservation_to_proto(holds.commit(tx, order_id=order_id, at=now)),
+        )
+
+    async def ReturnStock(self, request: pb.ReturnStockRequest, context: Context) -> pb.Reservation:
+        now = self._clock.now()
+
+        def give_back(tx: Transaction) -> pb.Reservation | DomainError:
+            outcome = holds.give_back(
+                tx,
+                order_id=convert.key(request.order_id),
+                return_id=convert.key(request.return_id),
+                wants=convert.wants_from_proto(request.lines),
+                at=now,
+            )
+            # As for ReserveStock: a refusal is returned, for it is to stay.
+            return outcome if isinstance(outcome, DomainError) else convert.reservation_to_proto(outcome)
+
+        return await self._once("return", call(request), give_back)
+
+    async def _correct(
+        self,
+        request: pb.SetStockRequest | pb.AdjustStockRequest,
+        change: Callable[[StockLevel], StockLevel],
+        now: datetime,
+    ) -> pb.StockLevel:
+        product_id = convert.key(request.product_id)
+        warehouse_id = convert.key(request.warehouse_id) or DEFAULT_WAREHOUSE_ID
+        return await self._store.once(
+            call(request),
+            lambda tx: convert.level_to_proto(holds.correct(tx, product_id, warehouse_id, change, at=now)),
         )
 
     async def _once(

@@ -11,10 +11,6 @@ from services.kernel import errors, ids
 DEFAULT_WAREHOUSE_ID: Final = ids.derived("inventory", "warehouse", "default")
 
 
-class WarehouseNotFound(errors.NotFound):
-    """There is no warehouse {warehouse_id}."""
-
-
 class StockBelowReserved(errors.WrongState):
     """Product {product_id} cannot be set to {on_hand} pieces: {reserved} are held for orders."""
 
@@ -27,6 +23,7 @@ class MovementKind(StrEnum):
     """Why stock changed."""
 
     SET = "set"
+    ADJUST = "adjust"
     RESERVE = "reserve"
     RELEASE = "release"
     EXPIRE = "expire"
@@ -47,6 +44,12 @@ class Movement:
     order_id: str = ""
     """The order it was for; empty for those of the warehouse."""
 
+    reason: str = ""
+    """What somebody said about it."""
+
+    sequence: int = 0
+    """Its number among all movements of the shop; 0 until it is noted."""
+
 
 @dataclass(frozen=True, slots=True)
 class StockAdjusted:
@@ -55,6 +58,7 @@ class StockAdjusted:
     delta: int
     on_hand: int
     at: datetime
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,9 @@ class StockLevel:
     on_hand: int
     reserved: int
     updated_at: datetime
+    preference: int = 0
+    """Of its warehouse: orders take from the lowest number first."""
+
     pending_movements: tuple[Movement, ...] = ()
     """What moved since it was loaded; saved with it."""
 
@@ -77,21 +84,26 @@ class StockLevel:
 
     def count(self, on_hand: int, *, at: datetime) -> "StockLevel":
         """The level after somebody counted; raises StockBelowReserved if more than that is held."""
+        return self._changed(MovementKind.SET, on_hand - self.on_hand, "", at)
+
+    def adjust(self, delta: int, *, reason: str, at: datetime) -> "StockLevel":
+        """The level after somebody corrected it by so many; raises StockBelowReserved as `count` does."""
+        return self._changed(MovementKind.ADJUST, delta, reason, at)
+
+    def _changed(self, kind: MovementKind, delta: int, reason: str, at: datetime) -> "StockLevel":
+        on_hand = self.on_hand + delta
         if on_hand < self.reserved:
             raise StockBelowReserved(product_id=self.product_id, on_hand=on_hand, reserved=self.reserved)
-        delta = on_hand - self.on_hand
         if delta == 0:
             return self
-        movement = Movement(MovementKind.SET, self.product_id, self.warehouse_id, delta, 0, at)
+        movement = Movement(kind, self.product_id, self.warehouse_id, delta, 0, at, reason=reason)
+        adjusted = StockAdjusted(self.product_id, self.warehouse_id, delta, on_hand, at, reason)
         return replace(
             self,
             on_hand=on_hand,
             updated_at=at,
             pending_movements=(*self.pending_movements, movement),
-            pending_events=(
-                *self.pending_events,
-                StockAdjusted(self.product_id, self.warehouse_id, delta, on_hand, at),
-            ),
+            pending_events=(*self.pending_events, adjusted),
         )
 
 
@@ -111,6 +123,13 @@ class Line:
     product_id: str
     warehouse_id: str
     quantity: int
+    returned: int = 0
+    """How many of them came back after they were sold."""
+
+    @property
+    def kept(self) -> int:
+        """How many have not come back."""
+        return self.quantity - self.returned
 
 
 def summed(wants: Iterable[Want]) -> tuple[Want, ...]:
@@ -125,30 +144,33 @@ def summed(wants: Iterable[Want]) -> tuple[Want, ...]:
 def allocate(wants: Iterable[Want], levels: Sequence[StockLevel]) -> tuple[Line, ...]:
     """From which warehouses to take what is wanted: all of it, or OutOfStock.
 
-    What must come from one warehouse is taken first. The rest comes from the warehouse with most pieces, and
-    from several only if no single one has enough, so that as few parcels as possible leave the house.
+    What must come from one warehouse is taken first. The rest comes whole from the most preferred warehouse
+    that has enough of it, and only if none has, from several in order of preference: one parcel costs less
+    than two. Of equally preferred warehouses the one with most pieces is first.
     """
+    preferences = {level.warehouse_id: level.preference for level in levels}
     left = {(level.product_id, level.warehouse_id): level.available for level in levels}
     taken: dict[tuple[str, str], int] = {}
     for want in sorted(summed(wants), key=lambda want: not want.warehouse_id):
-        for line in _take(want, left):
+        for line in _take(want, left, preferences):
             key = (line.product_id, line.warehouse_id)
             left[key] -= line.quantity
             taken[key] = taken.get(key, 0) + line.quantity
     return tuple(sorted(Line(*key, quantity) for key, quantity in taken.items()))
 
 
-def _take(want: Want, left: dict[tuple[str, str], int]) -> Iterator[Line]:
-    fitting = [
-        (-available, warehouse_id)
-        for (product_id, warehouse_id), available in left.items()
-        if product_id == want.product_id and want.warehouse_id in ("", warehouse_id) and available > 0
-    ]
-    available = -sum(pieces for pieces, _ in fitting)
+def _take(want: Want, left: dict[tuple[str, str], int], preferences: dict[str, int]) -> Iterator[Line]:
+    fitting = sorted(
+        (preferences[warehouse_id], -pieces, warehouse_id)
+        for (product_id, warehouse_id), pieces in left.items()
+        if product_id == want.product_id and want.warehouse_id in ("", warehouse_id) and pieces > 0
+    )
+    available = -sum(pieces for _, pieces, _ in fitting)
     if available < want.quantity:
         raise OutOfStock(product_id=want.product_id, requested=want.quantity, available=available)
+    whole = [place for place in fitting if -place[1] >= want.quantity]
     missing = want.quantity
-    for pieces, warehouse_id in sorted(fitting):
+    for _, pieces, warehouse_id in whole[:1] or fitting:
         quantity = min(missing, -pieces)
         if quantity:
             yield Line(want.product_id, warehouse_id, quantity)

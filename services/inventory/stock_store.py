@@ -3,24 +3,30 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 import sqlalchemy as sa
 
 from services.chassis import context
+from services.chassis.feed import Feed
 from services.chassis.storage.session import Row, Session
 from services.chassis.storage.statement import Statement, insert
 from services.inventory.announcements import Announcements
+from services.inventory.restock_store import RestockPlans
 from services.inventory.stock import Movement, StockLevel
-from services.inventory.tables import stock_levels, stock_movements
+from services.inventory.tables import stock_levels, stock_movements, warehouses
 from services.kernel.clock import from_micros, to_micros
 
+_SELECT = sa.select(stock_levels, warehouses.c.preference).join(
+    warehouses, warehouses.c.warehouse_id == stock_levels.c.warehouse_id
+)
 _LEVELS = Statement(
-    sa.select(stock_levels)
-    .where(stock_levels.c.product_id.in_(sa.bindparam("product_ids", expanding=True)))
-    .order_by(stock_levels.c.product_id, stock_levels.c.warehouse_id)
+    _SELECT.where(stock_levels.c.product_id.in_(sa.bindparam("product_ids", expanding=True))).order_by(
+        stock_levels.c.product_id, stock_levels.c.warehouse_id
+    )
 )
 _LEVEL = Statement(
-    sa.select(stock_levels).where(
+    _SELECT.where(
         stock_levels.c.product_id == sa.bindparam("product_id"),
         stock_levels.c.warehouse_id == sa.bindparam("warehouse_id"),
     )
@@ -44,15 +50,24 @@ _MOVE = Statement(
     )
 )
 _NOTED = [column.name for column in stock_movements.columns if column.name != "sequence"]
+_NEWEST = Statement(
+    sa.select(sa.func.max(stock_movements.c.sequence).label("sequence")).where(
+        stock_movements.c.product_id == sa.bindparam("product_id")
+    )
+)
 _NOTE = Statement(sa.insert(stock_movements).values({name: sa.bindparam(name) for name in _NOTED}).inline())
 
 
 class Stock:
     """Levels and ledger in one transaction; neither changes without the other."""
 
-    def __init__(self, session: Session, announcements: Announcements) -> None:
+    def __init__(
+        self, session: Session, announcements: Announcements, plans: RestockPlans, feed: Feed
+    ) -> None:
         self._session = session
         self._announcements = announcements
+        self._plans = plans
+        self._feed = feed
 
     def levels(self, product_ids: Iterable[str]) -> list[StockLevel]:
         """Every level of these products, in every warehouse that ever had any."""
@@ -63,34 +78,56 @@ class Stock:
         row = self._session.one(_LEVEL, product_id=product_id, warehouse_id=warehouse_id)
         return _level(row) if row else StockLevel(product_id, warehouse_id, 0, 0, at)
 
+    def version(self, product_id: str) -> int:
+        """The number of the product's newest movement; 0 if it has none."""
+        row = self._session.one(_NEWEST, product_id=product_id)
+        return row["sequence"] or 0 if row else 0
+
     def save(self, level: StockLevel) -> StockLevel:
         """Writes what moved, with its events."""
-        self._session.run(
-            _BEGIN_LEVEL,
-            product_id=level.product_id,
-            warehouse_id=level.warehouse_id,
-            on_hand=0,
-            reserved=0,
-            update_time=to_micros(level.updated_at),
-        )
-        self.move(level.pending_movements)
+        self._begin(level.product_id, level.warehouse_id, level.updated_at)
         self._announcements.tell(level.pending_events)
+        self.move(level.pending_movements)
         return replace(level, pending_movements=(), pending_events=())
 
     def move(self, movements: Iterable[Movement]) -> None:
-        """Applies movements to their levels and notes them in the ledger.
+        """Applies movements to their levels and notes them in the ledger; tells of marks that were crossed.
 
         A movement that would make a level impossible ends the transaction with the driver's integrity error:
         the domain must not let it come so far.
         """
         current = context.current()
         trace_id = current.trace.trace_id if current else ""
+        touched: dict[tuple[str, str], datetime] = {}
         for movement in movements:
             self._apply(movement)
             self._note(movement, trace_id)
+            touched[movement.product_id, movement.warehouse_id] = movement.at
+        for (product_id, warehouse_id), at in touched.items():
+            self._plans.observe(product_id, warehouse_id, at=at)
+        for product_id in {product_id for product_id, _ in touched}:
+            self._session.after_commit(partial(self._feed.moved, product_id))
+
+    def _begin(self, product_id: str, warehouse_id: str, at: datetime) -> None:
+        """Makes an empty level where there is none."""
+        self._session.run(
+            _BEGIN_LEVEL,
+            product_id=product_id,
+            warehouse_id=warehouse_id,
+            on_hand=0,
+            reserved=0,
+            update_time=to_micros(at),
+        )
 
     def _apply(self, movement: Movement) -> None:
-        touched = self._session.run(
+        if not self._changed(movement):
+            # Only goods that come back can come to where there never were any.
+            self._begin(movement.product_id, movement.warehouse_id, movement.at)
+            touched = self._changed(movement)
+            assert touched == 1, movement
+
+    def _changed(self, movement: Movement) -> int:
+        return self._session.run(
             _MOVE,
             of_product_id=movement.product_id,
             of_warehouse_id=movement.warehouse_id,
@@ -98,7 +135,6 @@ class Stock:
             delta_reserved=movement.delta_reserved,
             new_update_time=to_micros(movement.at),
         )
-        assert touched == 1, movement
 
     def _note(self, movement: Movement, trace_id: str) -> None:
         self._session.run(
@@ -111,6 +147,7 @@ class Stock:
             order_id=movement.order_id,
             trace_id=trace_id,
             create_time=to_micros(movement.at),
+            reason=movement.reason,
         )
 
 
@@ -121,4 +158,5 @@ def _level(row: Row) -> StockLevel:
         on_hand=row["on_hand"],
         reserved=row["reserved"],
         updated_at=from_micros(row["update_time"]),
+        preference=row["preference"],
     )

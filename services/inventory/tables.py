@@ -58,6 +58,7 @@ warehouses = sa.Table(
     sa.Column("warehouse_id", sa.Text, primary_key=True),
     sa.Column("name", sa.Text, nullable=False, unique=True),
     sa.Column("create_time", sa.BigInteger, nullable=False),
+    sa.Column("preference", sa.Integer, nullable=False, server_default="0"),
 )
 
 stock_levels = sa.Table(
@@ -91,13 +92,31 @@ stock_movements = sa.Table(
     sa.Column("order_id", sa.Text, nullable=False),
     sa.Column("trace_id", sa.Text, nullable=False),
     sa.Column("create_time", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
     sa.ForeignKeyConstraint(
         ["product_id", "warehouse_id"], ["stock_levels.product_id", "stock_levels.warehouse_id"]
     ),
     sa.CheckConstraint(_one_of("kind", MovementKind), name="kind_is_known"),
     sa.CheckConstraint("delta_on_hand <> 0 OR delta_reserved <> 0", name="something_moved"),
-    sa.Index("stock_movements_by_level", "product_id", "warehouse_id", "sequence"),
+    # The list of a product's movements, and which is its newest.
+    sa.Index("stock_movements_by_product", "product_id", "sequence"),
     sa.Index("stock_movements_by_order", "order_id"),
+)
+
+# What is planned, and on which side of its mark stock was last seen.
+restock_plans = sa.Table(
+    "restock_plans",
+    metadata,
+    sa.Column("product_id", sa.Text, sa.ForeignKey("products.product_id"), primary_key=True),
+    sa.Column("warehouse_id", sa.Text, sa.ForeignKey("warehouses.warehouse_id"), primary_key=True),
+    sa.Column("expected_time", sa.BigInteger),
+    sa.Column("expected_quantity", sa.BigInteger, nullable=False),
+    sa.Column("low_stock_below", sa.BigInteger, nullable=False),
+    sa.Column("is_low", sa.Boolean, nullable=False),
+    sa.Column("cross_time", sa.BigInteger),
+    sa.Column("update_time", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("expected_quantity >= 0", name="expected_is_not_negative"),
+    sa.CheckConstraint("low_stock_below >= 0", name="mark_is_not_negative"),
 )
 
 # One row an order, for ever: holds and tombstones alike. `wants` and `refusal` are JSON.
@@ -130,6 +149,33 @@ reservation_lines = sa.Table(
     sa.Column("product_id", sa.Text, primary_key=True),
     sa.Column("warehouse_id", sa.Text, primary_key=True),
     sa.Column("quantity", sa.BigInteger, nullable=False),
+    sa.Column("returned", sa.BigInteger, nullable=False, server_default="0"),
+    sa.CheckConstraint("quantity > 0", name="quantity_is_positive"),
+    sa.CheckConstraint("returned BETWEEN 0 AND quantity", name="returned_was_sold"),
+)
+
+# One row a return, for ever, refused ones too. `wants` and `refusal` are JSON.
+returns = sa.Table(
+    "returns",
+    metadata,
+    sa.Column("order_id", sa.Text, sa.ForeignKey("reservations.order_id"), primary_key=True),
+    sa.Column("return_id", sa.Text, primary_key=True),
+    sa.Column("wants", sa.Text, nullable=False),
+    sa.Column("refusal", sa.Text),
+    sa.Column("create_time", sa.BigInteger, nullable=False),
+)
+
+# From where it had been sold, and where it went.
+return_lines = sa.Table(
+    "return_lines",
+    metadata,
+    sa.Column("order_id", sa.Text, primary_key=True),
+    sa.Column("return_id", sa.Text, primary_key=True),
+    sa.Column("product_id", sa.Text, primary_key=True),
+    sa.Column("origin_id", sa.Text, primary_key=True),
+    sa.Column("warehouse_id", sa.Text, primary_key=True),
+    sa.Column("quantity", sa.BigInteger, nullable=False),
+    sa.ForeignKeyConstraint(["order_id", "return_id"], ["returns.order_id", "returns.return_id"]),
     sa.CheckConstraint("quantity > 0", name="quantity_is_positive"),
 )
 

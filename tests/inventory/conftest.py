@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.chassis import audit as chassis_audit
+from services.chassis.feed import Feed
 from services.chassis.storage.database import Store
 from services.chassis.storage.migrations import migrate
 from services.chassis.testing import FakeClock, SequentialIds
@@ -35,9 +36,19 @@ def ids() -> SequentialIds:
 
 
 @pytest.fixture
-async def store(url: str, clock: FakeClock, ids: SequentialIds) -> AsyncIterator[Store[Transaction]]:
+def feed() -> Feed:
+    return Feed()
+
+
+@pytest.fixture
+async def store(
+    url: str, clock: FakeClock, ids: SequentialIds, feed: Feed
+) -> AsyncIterator[Store[Transaction]]:
     made = Store(
-        url, open_transaction=lambda session: Transaction(session, ids), clock=clock, secret=b"for tests"
+        url,
+        open_transaction=lambda session: Transaction(session, ids, feed),
+        clock=clock,
+        secret=b"for tests",
     )
     async with made:
         yield made

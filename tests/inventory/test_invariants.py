@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from services.chassis import audit as chassis_audit
+from services.chassis.feed import Feed
 from services.chassis.storage.database import Store
 from services.chassis.storage.migrations import migrate
 from services.chassis.testing import FakeClock, SequentialIds
@@ -100,7 +101,10 @@ def test_the_books_stay_true(template: Path, rounds: list[tuple[list[Action], fl
 async def _play(url: str, rounds: list[tuple[list[Action], float]]) -> None:
     clock, ids = FakeClock(datetime.now(UTC)), SequentialIds()
     store = Store(
-        url, open_transaction=lambda session: Transaction(session, ids), clock=clock, secret=b"for tests"
+        url,
+        open_transaction=lambda session: Transaction(session, ids, Feed()),
+        clock=clock,
+        secret=b"for tests",
     )
     async with store:
         await store.write(lambda tx: _stock_up(tx, clock.now()))
@@ -171,8 +175,7 @@ def _reserve(
 
 
 def _count(tx: Transaction, product_id: str, on_hand: int, now: datetime) -> None:
-    level = holds.level_to_count(tx, product_id, DEFAULT_WAREHOUSE_ID, on_hand=on_hand, at=now)
-    tx.stock.save(level.count(on_hand, at=now))
+    holds.correct(tx, product_id, DEFAULT_WAREHOUSE_ID, lambda level: level.count(on_hand, at=now), at=now)
 
 
 def _check(url: str) -> dict[str, dict[str, int]]:

@@ -21,12 +21,14 @@ from google.rpc.error_details_pb2 import BadRequest
 from google.type.money_pb2 import Money
 
 from services.chassis import status
+from services.chassis.feed import Feed
 from services.chassis.paging import Pages
 from services.chassis.storage.database import Store
 from services.chassis.testing import FakeClock, SequentialIds, serving
 from services.inventory.servicer import CatalogServicer, InventoryServicer
 from services.inventory.stock import DEFAULT_WAREHOUSE_ID
 from services.inventory.store import Transaction
+from services.inventory.watch import StockWatch
 
 NOBODY = "ffffffff-ffff-4fff-8fff-ffffffffffff"
 Figures = Callable[[], dict[str, dict[str, int]]]
@@ -95,9 +97,12 @@ class Shop:
 
 
 @pytest.fixture
-async def shop(store: Store[Transaction], clock: FakeClock, ids: SequentialIds) -> AsyncIterator[Shop]:
-    catalog = CatalogServicer(store, clock=clock, ids=ids, pages=Pages(b"for tests", clock=clock))
-    inventory = InventoryServicer(store, clock=clock, ids=ids)
+async def shop(
+    store: Store[Transaction], clock: FakeClock, ids: SequentialIds, feed: Feed
+) -> AsyncIterator[Shop]:
+    pages = Pages(b"for tests", clock=clock)
+    catalog = CatalogServicer(store, clock=clock, ids=ids, pages=pages)
+    inventory = InventoryServicer(store, clock=clock, ids=ids, pages=pages, watch=StockWatch(store, feed))
     async with serving(
         (add_CatalogServiceServicer_to_server, catalog),
         (add_InventoryServiceServicer_to_server, inventory),

@@ -59,8 +59,7 @@ class Shop:
         now = self.clock.now()
 
         def count(tx: Transaction) -> None:
-            level = holds.level_to_count(tx, product_id, warehouse_id, on_hand=on_hand, at=now)
-            tx.stock.save(level.count(on_hand, at=now))
+            holds.correct(tx, product_id, warehouse_id, lambda level: level.count(on_hand, at=now), at=now)
 
         await self.store.write(count)
 

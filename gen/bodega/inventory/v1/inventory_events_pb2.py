@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*bodega/inventory/v1/inventory_events.proto\x12\x13\x62odega.inventory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"k\n\x0eProductCreated\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12\x10\n\x03sku\x18\x02 \x01(\tR\x03sku\x12(\n\x05price\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyR\x05price\"V\n\x0eProductUpdated\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12%\n\x0e\x63hanged_fields\x18\x02 \x03(\tR\rchangedFields\"\x8f\x01\n\x0cPriceChanged\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12/\n\told_price\x18\x02 \x01(\x0b\x32\x12.google.type.MoneyR\x08oldPrice\x12/\n\tnew_price\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyR\x08newPrice\"\x80\x01\n\rStockAdjusted\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12!\n\x0cwarehouse_id\x18\x02 \x01(\tR\x0bwarehouseId\x12\x14\n\x05\x64\x65lta\x18\x03 \x01(\x03R\x05\x64\x65lta\x12\x17\n\x07on_hand\x18\x04 \x01(\x03R\x06onHand\"i\n\tStockLine\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12!\n\x0cwarehouse_id\x18\x02 \x01(\tR\x0bwarehouseId\x12\x1a\n\x08quantity\x18\x03 \x01(\x03R\x08quantity\"\xc4\x01\n\rStockReserved\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12%\n\x0ereservation_id\x18\x02 \x01(\tR\rreservationId\x12\x34\n\x05lines\x18\x03 \x03(\x0b\x32\x1e.bodega.inventory.v1.StockLineR\x05lines\x12;\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\x87\x01\n\rStockReleased\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12%\n\x0ereservation_id\x18\x02 \x01(\tR\rreservationId\x12\x34\n\x05lines\x18\x03 \x03(\x0b\x32\x1e.bodega.inventory.v1.StockLineR\x05lines\"\x88\x01\n\x0eStockCommitted\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12%\n\x0ereservation_id\x18\x02 \x01(\tR\rreservationId\x12\x34\n\x05lines\x18\x03 \x03(\x0b\x32\x1e.bodega.inventory.v1.StockLineR\x05lines\"\x8c\x01\n\x12ReservationExpired\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12%\n\x0ereservation_id\x18\x02 \x01(\tR\rreservationId\x12\x34\n\x05lines\x18\x03 \x03(\x0b\x32\x1e.bodega.inventory.v1.StockLineR\x05linesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*bodega/inventory/v1/inventory_events.proto\x12\x13\x62odega.inventory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"k\n\x0eProductCreated\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12\x10\n\x03sku\x18\x02 \x01(\tR\x03sku\x12(\n\x05price\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyR\x05price\"V\n\x0eProductUpdated\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12%\n\x0e\x63hanged_fields\x18\x02 \x03(\tR\rchangedFields\"\x8f\x01\n\x0cPriceChanged\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12/\n\told_price\x18\x02 \x01(\x0b\x32\x12.google.type.MoneyR\x08oldPrice\x12/\n\tnew_price\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyR\x08newPrice\"\x98\x01\n\rStockAdjusted\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12!\n\x0cwarehouse_id\x18\x02 \x01(\tR\x0bwarehouseId\x12\x14\n\x05\x64\x65lta\x18\x03 \x01(\x03R\x05\x64\x65lta\x12\x17\n\x07on_hand\x18\x04 \x01(\x03R\x06onHand\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\"i\n\tStockLine\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12!\n\x0cwarehouse_id\x18\x02 \x01(\tR\x0bwarehouseId\x12\x1a\n\x08quantity\x18\x03 \x01(\x03R\x08quantity\"\xc4\x01\n\rStockReserved\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12%\n\x0ereservation_id\x18\x02 \x01(\tR\rreservationId\x12\x34\n\x05lines\x18\x03 \x03(\x0b\x32\x1e.bodega.inventory.v1.StockLineR\x05lines\x12;\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\x87\x01\n\rStockReleased\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12%\n\x0ereservation_id\x18\x02 \x01(\tR\rreservationId\x12\x34\n\x05lines\x18\x03 \x03(\x0b\x32\x1e.bodega.inventory.v1.StockLineR\x05lines\"\x88\x01\n\x0eStockCommitted\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12%\n\x0ereservation_id\x18\x02 \x01(\tR\rreservationId\x12\x34\n\x05lines\x18\x03 \x03(\x0b\x32\x1e.bodega.inventory.v1.StockLineR\x05lines\"\x8c\x01\n\x12ReservationExpired\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12%\n\x0ereservation_id\x18\x02 \x01(\tR\rreservationId\x12\x34\n\x05lines\x18\x03 \x03(\x0b\x32\x1e.bodega.inventory.v1.StockLineR\x05lines\"}\n\rStockReturned\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x1b\n\treturn_id\x18\x02 \x01(\tR\x08returnId\x12\x34\n\x05lines\x18\x03 \x03(\x0b\x32\x1e.bodega.inventory.v1.StockLineR\x05lines\"\x92\x01\n\x08StockLow\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12!\n\x0cwarehouse_id\x18\x02 \x01(\tR\x0bwarehouseId\x12\x1c\n\tavailable\x18\x03 \x01(\x03R\tavailable\x12&\n\x0flow_stock_below\x18\x04 \x01(\x03R\rlowStockBelow\"r\n\x10StockReplenished\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12!\n\x0cwarehouse_id\x18\x02 \x01(\tR\x0bwarehouseId\x12\x1c\n\tavailable\x18\x03 \x01(\x03R\tavailableb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,15 +40,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRICECHANGED']._serialized_start=323
   _globals['_PRICECHANGED']._serialized_end=466
   _globals['_STOCKADJUSTED']._serialized_start=469
-  _globals['_STOCKADJUSTED']._serialized_end=597
-  _globals['_STOCKLINE']._serialized_start=599
-  _globals['_STOCKLINE']._serialized_end=704
-  _globals['_STOCKRESERVED']._serialized_start=707
-  _globals['_STOCKRESERVED']._serialized_end=903
-  _globals['_STOCKRELEASED']._serialized_start=906
-  _globals['_STOCKRELEASED']._serialized_end=1041
-  _globals['_STOCKCOMMITTED']._serialized_start=1044
-  _globals['_STOCKCOMMITTED']._serialized_end=1180
-  _globals['_RESERVATIONEXPIRED']._serialized_start=1183
-  _globals['_RESERVATIONEXPIRED']._serialized_end=1323
+  _globals['_STOCKADJUSTED']._serialized_end=621
+  _globals['_STOCKLINE']._serialized_start=623
+  _globals['_STOCKLINE']._serialized_end=728
+  _globals['_STOCKRESERVED']._serialized_start=731
+  _globals['_STOCKRESERVED']._serialized_end=927
+  _globals['_STOCKRELEASED']._serialized_start=930
+  _globals['_STOCKRELEASED']._serialized_end=1065
+  _globals['_STOCKCOMMITTED']._serialized_start=1068
+  _globals['_STOCKCOMMITTED']._serialized_end=1204
+  _globals['_RESERVATIONEXPIRED']._serialized_start=1207
+  _globals['_RESERVATIONEXPIRED']._serialized_end=1347
+  _globals['_STOCKRETURNED']._serialized_start=1349
+  _globals['_STOCKRETURNED']._serialized_end=1474
+  _globals['_STOCKLOW']._serialized_start=1477
+  _globals['_STOCKLOW']._serialized_end=1623
+  _globals['_STOCKREPLENISHED']._serialized_start=1625
+  _globals['_STOCKREPLENISHED']._serialized_end=1739
 # @@protoc_insertion_point(module_scope)

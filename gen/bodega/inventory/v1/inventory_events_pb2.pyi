@@ -124,6 +124,7 @@ class StockAdjusted(_message.Message):
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     ON_HAND_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     product_id: _builtins.str
     """The product."""
     warehouse_id: _builtins.str
@@ -132,6 +133,8 @@ class StockAdjusted(_message.Message):
     """By how much it changed."""
     on_hand: _builtins.int
     """How many are there now."""
+    reason: _builtins.str
+    """What somebody said about it; empty if nobody did."""
     def __init__(
         self,
         *,
@@ -139,10 +142,11 @@ class StockAdjusted(_message.Message):
         warehouse_id: _builtins.str = ...,
         delta: _builtins.int = ...,
         on_hand: _builtins.int = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "on_hand", b"on_hand", "product_id", b"product_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "on_hand", b"on_hand", "product_id", b"product_id", "reason", b"reason", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -311,3 +315,99 @@ class ReservationExpired(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReservationExpired: _TypeAlias = ReservationExpired  # noqa: Y015
+
+@_typing.final
+class StockReturned(_message.Message):
+    """Pieces that an order had bought came back. Keyed by order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    RETURN_ID_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """The order."""
+    return_id: _builtins.str
+    """Names this return among those of the order."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___StockLine]:
+        """What came back where."""
+
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        return_id: _builtins.str = ...,
+        lines: _abc.Iterable[Global___StockLine] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "order_id", b"order_id", "return_id", b"return_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StockReturned: _TypeAlias = StockReturned  # noqa: Y015
+
+@_typing.final
+class StockLow(_message.Message):
+    """Fewer pieces are available in a warehouse than its restock plan wants. Keyed by product."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
+    AVAILABLE_FIELD_NUMBER: _builtins.int
+    LOW_STOCK_BELOW_FIELD_NUMBER: _builtins.int
+    product_id: _builtins.str
+    """The product."""
+    warehouse_id: _builtins.str
+    """Where."""
+    available: _builtins.int
+    """How many are available."""
+    low_stock_below: _builtins.int
+    """With fewer than this, stock is low."""
+    def __init__(
+        self,
+        *,
+        product_id: _builtins.str = ...,
+        warehouse_id: _builtins.str = ...,
+        available: _builtins.int = ...,
+        low_stock_below: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "low_stock_below", b"low_stock_below", "product_id", b"product_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StockLow: _TypeAlias = StockLow  # noqa: Y015
+
+@_typing.final
+class StockReplenished(_message.Message):
+    """A warehouse that ran low has enough again. Keyed by product."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
+    AVAILABLE_FIELD_NUMBER: _builtins.int
+    product_id: _builtins.str
+    """The product."""
+    warehouse_id: _builtins.str
+    """Where."""
+    available: _builtins.int
+    """How many are available."""
+    def __init__(
+        self,
+        *,
+        product_id: _builtins.str = ...,
+        warehouse_id: _builtins.str = ...,
+        available: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "product_id", b"product_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StockReplenished: _TypeAlias = StockReplenished  # noqa: Y015

@@ -232,26 +232,211 @@ class ReservedLine(_message.Message):
     PRODUCT_ID_FIELD_NUMBER: _builtins.int
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     QUANTITY_FIELD_NUMBER: _builtins.int
+    RETURNED_QUANTITY_FIELD_NUMBER: _builtins.int
     product_id: _builtins.str
     """The product."""
     warehouse_id: _builtins.str
     """Where."""
     quantity: _builtins.int
     """How many."""
+    returned_quantity: _builtins.int
+    """How many of them came back after they were sold."""
     def __init__(
         self,
         *,
         product_id: _builtins.str = ...,
         warehouse_id: _builtins.str = ...,
         quantity: _builtins.int = ...,
+        returned_quantity: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["product_id", b"product_id", "quantity", b"quantity", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["product_id", b"product_id", "quantity", b"quantity", "returned_quantity", b"returned_quantity", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReservedLine: _TypeAlias = ReservedLine  # noqa: Y015
+
+@_typing.final
+class Warehouse(_message.Message):
+    """Where stock is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PREFERENCE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    warehouse_id: _builtins.str
+    """Names the warehouse for ever: a UUID. Set by the shop."""
+    name: _builtins.str
+    """What people call it; 1 to 100 characters without space at either end, unique."""
+    preference: _builtins.int
+    """Orders take stock from the lowest number first: 0 to 1,000,000. The default warehouse has 0."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was opened."""
+
+    def __init__(
+        self,
+        *,
+        warehouse_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        preference: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "name", b"name", "preference", b"preference", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Warehouse: _TypeAlias = Warehouse  # noqa: Y015
+
+@_typing.final
+class RestockPlan(_message.Message):
+    """When a warehouse gets more of a product, and when it runs low."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_TIME_FIELD_NUMBER: _builtins.int
+    EXPECTED_QUANTITY_FIELD_NUMBER: _builtins.int
+    LOW_STOCK_BELOW_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    product_id: _builtins.str
+    """The product."""
+    warehouse_id: _builtins.str
+    """Where."""
+    expected_quantity: _builtins.int
+    """How many are expected; 0 if nobody knows."""
+    low_stock_below: _builtins.int
+    """With fewer pieces available than this, stock is low; 0: never."""
+    @_builtins.property
+    def expected_time(self) -> _timestamp_pb2.Timestamp:
+        """When more is expected; unset if nobody knows."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed."""
+
+    def __init__(
+        self,
+        *,
+        product_id: _builtins.str = ...,
+        warehouse_id: _builtins.str = ...,
+        expected_time: _timestamp_pb2.Timestamp | None = ...,
+        expected_quantity: _builtins.int = ...,
+        low_stock_below: _builtins.int = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expected_time", b"expected_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_quantity", b"expected_quantity", "expected_time", b"expected_time", "low_stock_below", b"low_stock_below", "product_id", b"product_id", "update_time", b"update_time", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestockPlan: _TypeAlias = RestockPlan  # noqa: Y015
+
+@_typing.final
+class StockMovement(_message.Message):
+    """One change of how much of a product is in a warehouse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[StockMovement._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: StockMovement._Kind.ValueType  # 0
+        """Never sent."""
+        KIND_COUNTED: StockMovement._Kind.ValueType  # 1
+        """Somebody counted."""
+        KIND_ADJUSTED: StockMovement._Kind.ValueType  # 2
+        """Somebody corrected it."""
+        KIND_RESERVED: StockMovement._Kind.ValueType  # 3
+        """Held for an order."""
+        KIND_RELEASED: StockMovement._Kind.ValueType  # 4
+        """A hold was given back."""
+        KIND_COMMITTED: StockMovement._Kind.ValueType  # 5
+        """A hold became a sale."""
+        KIND_RETURNED: StockMovement._Kind.ValueType  # 6
+        """Sold goods came back."""
+        KIND_EXPIRED: StockMovement._Kind.ValueType  # 7
+        """A hold ran out of time."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """Why it changed."""
+
+    KIND_UNSPECIFIED: StockMovement.Kind.ValueType  # 0
+    """Never sent."""
+    KIND_COUNTED: StockMovement.Kind.ValueType  # 1
+    """Somebody counted."""
+    KIND_ADJUSTED: StockMovement.Kind.ValueType  # 2
+    """Somebody corrected it."""
+    KIND_RESERVED: StockMovement.Kind.ValueType  # 3
+    """Held for an order."""
+    KIND_RELEASED: StockMovement.Kind.ValueType  # 4
+    """A hold was given back."""
+    KIND_COMMITTED: StockMovement.Kind.ValueType  # 5
+    """A hold became a sale."""
+    KIND_RETURNED: StockMovement.Kind.ValueType  # 6
+    """Sold goods came back."""
+    KIND_EXPIRED: StockMovement.Kind.ValueType  # 7
+    """A hold ran out of time."""
+
+    MOVEMENT_ID_FIELD_NUMBER: _builtins.int
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ON_HAND_DELTA_FIELD_NUMBER: _builtins.int
+    RESERVED_DELTA_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    movement_id: _builtins.int
+    """Its number among all movements of the shop; grows."""
+    product_id: _builtins.str
+    """The product."""
+    warehouse_id: _builtins.str
+    """Where."""
+    kind: Global___StockMovement.Kind.ValueType
+    """Why."""
+    on_hand_delta: _builtins.int
+    """By how much the pieces in the house changed."""
+    reserved_delta: _builtins.int
+    """By how much the pieces held for orders changed."""
+    order_id: _builtins.str
+    """The order it was for; empty if for none."""
+    reason: _builtins.str
+    """What somebody said about it; empty if nobody did."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it happened."""
+
+    def __init__(
+        self,
+        *,
+        movement_id: _builtins.int = ...,
+        product_id: _builtins.str = ...,
+        warehouse_id: _builtins.str = ...,
+        kind: Global___StockMovement.Kind.ValueType = ...,
+        on_hand_delta: _builtins.int = ...,
+        reserved_delta: _builtins.int = ...,
+        order_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "kind", b"kind", "movement_id", b"movement_id", "on_hand_delta", b"on_hand_delta", "order_id", b"order_id", "product_id", b"product_id", "reason", b"reason", "reserved_delta", b"reserved_delta", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StockMovement: _TypeAlias = StockMovement  # noqa: Y015
 
 @_typing.final
 class CreateProductRequest(_message.Message):
@@ -538,22 +723,28 @@ class CheckAvailabilityResponse(_message.Message):
     AVAILABLE_FIELD_NUMBER: _builtins.int
     AVAILABLE_QUANTITY_FIELD_NUMBER: _builtins.int
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
+    ESTIMATED_RESTOCK_TIME_FIELD_NUMBER: _builtins.int
     available: _builtins.bool
     """Whether the quantity asked for is there."""
     available_quantity: _builtins.int
     """Pieces anyone may still buy."""
     warehouse_id: _builtins.str
     """Where they would come from; empty if from several warehouses, or from none."""
+    @_builtins.property
+    def estimated_restock_time(self) -> _timestamp_pb2.Timestamp:
+        """When more is expected; unset if it is available or nobody knows."""
+
     def __init__(
         self,
         *,
         available: _builtins.bool | None = ...,
         available_quantity: _builtins.int | None = ...,
         warehouse_id: _builtins.str = ...,
+        estimated_restock_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_available", b"_available", "_available_quantity", b"_available_quantity", "available", b"available", "available_quantity", b"available_quantity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_available", b"_available", "_available_quantity", b"_available_quantity", "available", b"available", "available_quantity", b"available_quantity", "estimated_restock_time", b"estimated_restock_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available", b"_available", "_available_quantity", b"_available_quantity", "available", b"available", "available_quantity", b"available_quantity", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available", b"_available", "_available_quantity", b"_available_quantity", "available", b"available", "available_quantity", b"available_quantity", "estimated_restock_time", b"estimated_restock_time", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__available: _TypeAlias = _typing.Literal["available"]  # noqa: Y015
     _WhichOneofArgType__available: _TypeAlias = _typing.Literal["_available", b"_available"]  # noqa: Y015
@@ -719,3 +910,327 @@ class CommitStockRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CommitStockRequest: _TypeAlias = CommitStockRequest  # noqa: Y015
+
+@_typing.final
+class ReturnStockRequest(_message.Message):
+    """Asks for ReturnStock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    RETURN_ID_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """The order."""
+    return_id: _builtins.str
+    """Names this return among those of the order: a UUID."""
+    request_id: _builtins.str
+    """Makes a repeat of this call harmless: 1 to 255 printable characters, a UUID by habit."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReserveLine]:
+        """What comes back: 1 to 100 lines; `warehouse_id` says where to, empty: to where it came from."""
+
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        return_id: _builtins.str = ...,
+        lines: _abc.Iterable[Global___ReserveLine] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "order_id", b"order_id", "request_id", b"request_id", "return_id", b"return_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReturnStockRequest: _TypeAlias = ReturnStockRequest  # noqa: Y015
+
+@_typing.final
+class AdjustStockRequest(_message.Message):
+    """Asks for AdjustStock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    product_id: _builtins.str
+    """The product."""
+    warehouse_id: _builtins.str
+    """Where. Empty: the shop's default warehouse."""
+    delta: _builtins.int
+    """By how much: -1,000,000,000 to 1,000,000,000, not 0."""
+    reason: _builtins.str
+    """Why, for those who look later; 1 to 200 characters."""
+    request_id: _builtins.str
+    """Makes a repeat of this call harmless: 1 to 255 printable characters, a UUID by habit."""
+    def __init__(
+        self,
+        *,
+        product_id: _builtins.str = ...,
+        warehouse_id: _builtins.str = ...,
+        delta: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "product_id", b"product_id", "reason", b"reason", "request_id", b"request_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdjustStockRequest: _TypeAlias = AdjustStockRequest  # noqa: Y015
+
+@_typing.final
+class ListStockMovementsRequest(_message.Message):
+    """Asks for ListStockMovements."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    product_id: _builtins.str
+    """The product."""
+    warehouse_id: _builtins.str
+    """Only in this warehouse. Empty: in all."""
+    page_size: _builtins.int
+    """How many to return: 50 by default, at most 200."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first. Good for 24 hours."""
+    def __init__(
+        self,
+        *,
+        product_id: _builtins.str = ...,
+        warehouse_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "product_id", b"product_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStockMovementsRequest: _TypeAlias = ListStockMovementsRequest  # noqa: Y015
+
+@_typing.final
+class ListStockMovementsResponse(_message.Message):
+    """A page of movements."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVEMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last."""
+    @_builtins.property
+    def movements(self) -> _containers.RepeatedCompositeFieldContainer[Global___StockMovement]:
+        """The movements, newest first."""
+
+    def __init__(
+        self,
+        *,
+        movements: _abc.Iterable[Global___StockMovement] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["movements", b"movements", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStockMovementsResponse: _TypeAlias = ListStockMovementsResponse  # noqa: Y015
+
+@_typing.final
+class WatchStockRequest(_message.Message):
+    """Asks for WatchStock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    AFTER_VERSION_FIELD_NUMBER: _builtins.int
+    product_id: _builtins.str
+    """The product."""
+    after_version: _builtins.int
+    """`version` of the last levels seen: if they are still current, nothing is sent until they change. 0: they are sent
+    at once.
+    """
+    def __init__(
+        self,
+        *,
+        product_id: _builtins.str = ...,
+        after_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_version", b"after_version", "product_id", b"product_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchStockRequest: _TypeAlias = WatchStockRequest  # noqa: Y015
+
+@_typing.final
+class WatchStockResponse(_message.Message):
+    """How much of a product is where."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    LEVELS_FIELD_NUMBER: _builtins.int
+    AVAILABLE_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Grows with every change: the number of the product's newest movement, 0 if there is none."""
+    available: _builtins.int
+    """Pieces anyone may still buy, in all warehouses together."""
+    @_builtins.property
+    def levels(self) -> _containers.RepeatedCompositeFieldContainer[Global___StockLevel]:
+        """How much is in each warehouse that ever had any."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        levels: _abc.Iterable[Global___StockLevel] | None = ...,
+        available: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_available", b"_available", "available", b"available"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available", b"_available", "available", b"available", "levels", b"levels", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__available: _TypeAlias = _typing.Literal["available"]  # noqa: Y015
+    _WhichOneofArgType__available: _TypeAlias = _typing.Literal["_available", b"_available"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__available) -> _WhichOneofReturnType__available | None: ...
+
+Global___WatchStockResponse: _TypeAlias = WatchStockResponse  # noqa: Y015
+
+@_typing.final
+class CreateWarehouseRequest(_message.Message):
+    """Asks for CreateWarehouse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAREHOUSE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes a repeat of this call harmless: 1 to 255 printable characters, a UUID by habit."""
+    @_builtins.property
+    def warehouse(self) -> Global___Warehouse:
+        """The warehouse."""
+
+    def __init__(
+        self,
+        *,
+        warehouse: Global___Warehouse | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["warehouse", b"warehouse"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "warehouse", b"warehouse"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateWarehouseRequest: _TypeAlias = CreateWarehouseRequest  # noqa: Y015
+
+@_typing.final
+class ListWarehousesRequest(_message.Message):
+    """Asks for ListWarehouses."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many to return: 50 by default, at most 200."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first. Good for 24 hours."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWarehousesRequest: _TypeAlias = ListWarehousesRequest  # noqa: Y015
+
+@_typing.final
+class ListWarehousesResponse(_message.Message):
+    """A page of warehouses."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAREHOUSES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last."""
+    @_builtins.property
+    def warehouses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Warehouse]:
+        """The warehouses, most preferred first."""
+
+    def __init__(
+        self,
+        *,
+        warehouses: _abc.Iterable[Global___Warehouse] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "warehouses", b"warehouses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWarehousesResponse: _TypeAlias = ListWarehousesResponse  # noqa: Y015
+
+@_typing.final
+class SetRestockPlanRequest(_message.Message):
+    """Asks for SetRestockPlan."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_TIME_FIELD_NUMBER: _builtins.int
+    EXPECTED_QUANTITY_FIELD_NUMBER: _builtins.int
+    LOW_STOCK_BELOW_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    warehouse_id: _builtins.str
+    """Where."""
+    product_id: _builtins.str
+    """The product."""
+    expected_quantity: _builtins.int
+    """How many are expected: 0 (nobody knows) to 1,000,000,000."""
+    low_stock_below: _builtins.int
+    """With fewer pieces available than this, stock is low: 0 (never) to 1,000,000,000."""
+    request_id: _builtins.str
+    """Makes a repeat of this call harmless: 1 to 255 printable characters, a UUID by habit."""
+    @_builtins.property
+    def expected_time(self) -> _timestamp_pb2.Timestamp:
+        """When more is expected. Unset: nobody knows."""
+
+    def __init__(
+        self,
+        *,
+        warehouse_id: _builtins.str = ...,
+        product_id: _builtins.str = ...,
+        expected_time: _timestamp_pb2.Timestamp | None = ...,
+        expected_quantity: _builtins.int = ...,
+        low_stock_below: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expected_time", b"expected_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_quantity", b"expected_quantity", "expected_time", b"expected_time", "low_stock_below", b"low_stock_below", "product_id", b"product_id", "request_id", b"request_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetRestockPlanRequest: _TypeAlias = SetRestockPlanRequest  # noqa: Y015

@@ -356,6 +356,36 @@ class InventoryServiceStub:
                 request_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.SetStockRequest.SerializeToString,
                 response_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.StockLevel.FromString,
                 _registered_method=True)
+        self.AdjustStock = channel.unary_unary(
+                '/bodega.inventory.v1.InventoryService/AdjustStock',
+                request_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.AdjustStockRequest.SerializeToString,
+                response_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.StockLevel.FromString,
+                _registered_method=True)
+        self.ListStockMovements = channel.unary_unary(
+                '/bodega.inventory.v1.InventoryService/ListStockMovements',
+                request_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.ListStockMovementsRequest.SerializeToString,
+                response_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.ListStockMovementsResponse.FromString,
+                _registered_method=True)
+        self.WatchStock = channel.unary_stream(
+                '/bodega.inventory.v1.InventoryService/WatchStock',
+                request_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.WatchStockRequest.SerializeToString,
+                response_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.WatchStockResponse.FromString,
+                _registered_method=True)
+        self.CreateWarehouse = channel.unary_unary(
+                '/bodega.inventory.v1.InventoryService/CreateWarehouse',
+                request_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.CreateWarehouseRequest.SerializeToString,
+                response_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.Warehouse.FromString,
+                _registered_method=True)
+        self.ListWarehouses = channel.unary_unary(
+                '/bodega.inventory.v1.InventoryService/ListWarehouses',
+                request_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.ListWarehousesRequest.SerializeToString,
+                response_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.ListWarehousesResponse.FromString,
+                _registered_method=True)
+        self.SetRestockPlan = channel.unary_unary(
+                '/bodega.inventory.v1.InventoryService/SetRestockPlan',
+                request_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.SetRestockPlanRequest.SerializeToString,
+                response_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.RestockPlan.FromString,
+                _registered_method=True)
         self.ReserveStock = channel.unary_unary(
                 '/bodega.inventory.v1.InventoryService/ReserveStock',
                 request_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.ReserveStockRequest.SerializeToString,
@@ -369,6 +399,11 @@ class InventoryServiceStub:
         self.CommitStock = channel.unary_unary(
                 '/bodega.inventory.v1.InventoryService/CommitStock',
                 request_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.CommitStockRequest.SerializeToString,
+                response_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.Reservation.FromString,
+                _registered_method=True)
+        self.ReturnStock = channel.unary_unary(
+                '/bodega.inventory.v1.InventoryService/ReturnStock',
+                request_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.ReturnStockRequest.SerializeToString,
                 response_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.Reservation.FromString,
                 _registered_method=True)
 
@@ -394,6 +429,67 @@ class InventoryServiceServicer:
 
         FAILED_PRECONDITION, reason `STOCK_BELOW_RESERVED`, if more than that is held for orders;
         NOT_FOUND, reason `PRODUCT_NOT_FOUND` or `WAREHOUSE_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdjustStock(self, request, context):
+        """Corrects how many pieces are on hand by a difference: breakage, finds, deliveries.
+
+        FAILED_PRECONDITION, reason `STOCK_BELOW_RESERVED`, if fewer would be left than are held for orders;
+        NOT_FOUND, reason `PRODUCT_NOT_FOUND` or `WAREHOUSE_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListStockMovements(self, request, context):
+        """Why there is as much of a product as there is: every movement of it, newest first.
+
+        NOT_FOUND, reason `PRODUCT_NOT_FOUND` or `WAREHOUSE_NOT_FOUND`; INVALID_ARGUMENT, reason `INVALID_PAGE_TOKEN`,
+        for a token that is made up, expired or of another search.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchStock(self, request, context):
+        """Tells how much of a product is where, at once and then whenever that changes.
+
+        A client that is slow gets the newest levels and not each in between. NOT_FOUND, reason `PRODUCT_NOT_FOUND`;
+        RESOURCE_EXHAUSTED, reason `TOO_MANY_WATCHERS`. Ends after its deadline with OK; resume with `after_version`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateWarehouse(self, request, context):
+        """Opens a warehouse.
+
+        What an order wants of a product comes from the first warehouse, by `preference`, that has all of it; only if none
+        has, from several, the lowest number first. Where numbers are equal, from the one with most pieces.
+
+        ALREADY_EXISTS, reason `WAREHOUSE_NAME_TAKEN`, if another has the name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWarehouses(self, request, context):
+        """The shop's warehouses, most preferred first.
+
+        INVALID_ARGUMENT, reason `INVALID_PAGE_TOKEN`, for a token that is made up, expired or of another search.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetRestockPlan(self, request, context):
+        """Says when a warehouse gets more of a product, and below how many pieces it runs low.
+
+        What CheckAvailability answers with as `estimated_restock_time`. NOT_FOUND, reason `PRODUCT_NOT_FOUND` or
+        `WAREHOUSE_NOT_FOUND`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -431,6 +527,18 @@ class InventoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReturnStock(self, request, context):
+        """Takes back pieces of what an order has bought, now or much later.
+
+        Also idempotent by `return_id`, for ever, and a refusal for want of sold goods is final too. FAILED_PRECONDITION,
+        reason `MORE_THAN_SOLD`, if more of a product would come back than was sold to the order and has not come back yet;
+        reason `NOT_SOLD`, if the order's stock is not COMMITTED; INVALID_ARGUMENT, reason `RETURN_MISMATCH`, if the
+        return was made already, of other lines; NOT_FOUND, reason `RESERVATION_NOT_FOUND` or `WAREHOUSE_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InventoryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -443,6 +551,36 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.SetStock,
                     request_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.SetStockRequest.FromString,
                     response_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.StockLevel.SerializeToString,
+            ),
+            'AdjustStock': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdjustStock,
+                    request_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.AdjustStockRequest.FromString,
+                    response_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.StockLevel.SerializeToString,
+            ),
+            'ListStockMovements': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStockMovements,
+                    request_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.ListStockMovementsRequest.FromString,
+                    response_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.ListStockMovementsResponse.SerializeToString,
+            ),
+            'WatchStock': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchStock,
+                    request_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.WatchStockRequest.FromString,
+                    response_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.WatchStockResponse.SerializeToString,
+            ),
+            'CreateWarehouse': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateWarehouse,
+                    request_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.CreateWarehouseRequest.FromString,
+                    response_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.Warehouse.SerializeToString,
+            ),
+            'ListWarehouses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWarehouses,
+                    request_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.ListWarehousesRequest.FromString,
+                    response_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.ListWarehousesResponse.SerializeToString,
+            ),
+            'SetRestockPlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRestockPlan,
+                    request_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.SetRestockPlanRequest.FromString,
+                    response_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.RestockPlan.SerializeToString,
             ),
             'ReserveStock': grpc.unary_unary_rpc_method_handler(
                     servicer.ReserveStock,
@@ -457,6 +595,11 @@ def add_InventoryServiceServicer_to_server(servicer, server):
             'CommitStock': grpc.unary_unary_rpc_method_handler(
                     servicer.CommitStock,
                     request_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.CommitStockRequest.FromString,
+                    response_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.Reservation.SerializeToString,
+            ),
+            'ReturnStock': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReturnStock,
+                    request_deserializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.ReturnStockRequest.FromString,
                     response_serializer=bodega_dot_inventory_dot_v1_dot_inventory__pb2.Reservation.SerializeToString,
             ),
     }
@@ -518,6 +661,168 @@ class InventoryService:
             '/bodega.inventory.v1.InventoryService/SetStock',
             bodega_dot_inventory_dot_v1_dot_inventory__pb2.SetStockRequest.SerializeToString,
             bodega_dot_inventory_dot_v1_dot_inventory__pb2.StockLevel.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdjustStock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.inventory.v1.InventoryService/AdjustStock',
+            bodega_dot_inventory_dot_v1_dot_inventory__pb2.AdjustStockRequest.SerializeToString,
+            bodega_dot_inventory_dot_v1_dot_inventory__pb2.StockLevel.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStockMovements(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.inventory.v1.InventoryService/ListStockMovements',
+            bodega_dot_inventory_dot_v1_dot_inventory__pb2.ListStockMovementsRequest.SerializeToString,
+            bodega_dot_inventory_dot_v1_dot_inventory__pb2.ListStockMovementsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchStock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/bodega.inventory.v1.InventoryService/WatchStock',
+            bodega_dot_inventory_dot_v1_dot_inventory__pb2.WatchStockRequest.SerializeToString,
+            bodega_dot_inventory_dot_v1_dot_inventory__pb2.WatchStockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateWarehouse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.inventory.v1.InventoryService/CreateWarehouse',
+            bodega_dot_inventory_dot_v1_dot_inventory__pb2.CreateWarehouseRequest.SerializeToString,
+            bodega_dot_inventory_dot_v1_dot_inventory__pb2.Warehouse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWarehouses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.inventory.v1.InventoryService/ListWarehouses',
+            bodega_dot_inventory_dot_v1_dot_inventory__pb2.ListWarehousesRequest.SerializeToString,
+            bodega_dot_inventory_dot_v1_dot_inventory__pb2.ListWarehousesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetRestockPlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.inventory.v1.InventoryService/SetRestockPlan',
+            bodega_dot_inventory_dot_v1_dot_inventory__pb2.SetRestockPlanRequest.SerializeToString,
+            bodega_dot_inventory_dot_v1_dot_inventory__pb2.RestockPlan.FromString,
             options,
             channel_credentials,
             insecure,
@@ -598,6 +903,33 @@ class InventoryService:
             target,
             '/bodega.inventory.v1.InventoryService/CommitStock',
             bodega_dot_inventory_dot_v1_dot_inventory__pb2.CommitStockRequest.SerializeToString,
+            bodega_dot_inventory_dot_v1_dot_inventory__pb2.Reservation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReturnStock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.inventory.v1.InventoryService/ReturnStock',
+            bodega_dot_inventory_dot_v1_dot_inventory__pb2.ReturnStockRequest.SerializeToString,
             bodega_dot_inventory_dot_v1_dot_inventory__pb2.Reservation.FromString,
             options,
             channel_credentials,

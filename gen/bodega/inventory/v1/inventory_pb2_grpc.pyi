@@ -133,6 +133,43 @@ class InventoryServiceStub:
     FAILED_PRECONDITION, reason `STOCK_BELOW_RESERVED`, if more than that is held for orders;
     NOT_FOUND, reason `PRODUCT_NOT_FOUND` or `WAREHOUSE_NOT_FOUND`.
     """
+    AdjustStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.AdjustStockRequest, _inventory_pb2.StockLevel]
+    """Corrects how many pieces are on hand by a difference: breakage, finds, deliveries.
+
+    FAILED_PRECONDITION, reason `STOCK_BELOW_RESERVED`, if fewer would be left than are held for orders;
+    NOT_FOUND, reason `PRODUCT_NOT_FOUND` or `WAREHOUSE_NOT_FOUND`.
+    """
+    ListStockMovements: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ListStockMovementsRequest, _inventory_pb2.ListStockMovementsResponse]
+    """Why there is as much of a product as there is: every movement of it, newest first.
+
+    NOT_FOUND, reason `PRODUCT_NOT_FOUND` or `WAREHOUSE_NOT_FOUND`; INVALID_ARGUMENT, reason `INVALID_PAGE_TOKEN`,
+    for a token that is made up, expired or of another search.
+    """
+    WatchStock: _aio.UnaryStreamMultiCallable[_inventory_pb2.WatchStockRequest, _inventory_pb2.WatchStockResponse]
+    """Tells how much of a product is where, at once and then whenever that changes.
+
+    A client that is slow gets the newest levels and not each in between. NOT_FOUND, reason `PRODUCT_NOT_FOUND`;
+    RESOURCE_EXHAUSTED, reason `TOO_MANY_WATCHERS`. Ends after its deadline with OK; resume with `after_version`.
+    """
+    CreateWarehouse: _aio.UnaryUnaryMultiCallable[_inventory_pb2.CreateWarehouseRequest, _inventory_pb2.Warehouse]
+    """Opens a warehouse.
+
+    What an order wants of a product comes from the first warehouse, by `preference`, that has all of it; only if none
+    has, from several, the lowest number first. Where numbers are equal, from the one with most pieces.
+
+    ALREADY_EXISTS, reason `WAREHOUSE_NAME_TAKEN`, if another has the name.
+    """
+    ListWarehouses: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ListWarehousesRequest, _inventory_pb2.ListWarehousesResponse]
+    """The shop's warehouses, most preferred first.
+
+    INVALID_ARGUMENT, reason `INVALID_PAGE_TOKEN`, for a token that is made up, expired or of another search.
+    """
+    SetRestockPlan: _aio.UnaryUnaryMultiCallable[_inventory_pb2.SetRestockPlanRequest, _inventory_pb2.RestockPlan]
+    """Says when a warehouse gets more of a product, and below how many pieces it runs low.
+
+    What CheckAvailability answers with as `estimated_restock_time`. NOT_FOUND, reason `PRODUCT_NOT_FOUND` or
+    `WAREHOUSE_NOT_FOUND`.
+    """
     ReserveStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ReserveStockRequest, _inventory_pb2.Reservation]
     """Holds stock for an order: all its lines or none, lines of one product summed.
 
@@ -152,6 +189,14 @@ class InventoryServiceStub:
     Repeating it changes nothing. FAILED_PRECONDITION, reason `OUT_OF_STOCK`, if the hold expired and stock is gone;
     reason `RESERVATION_CLOSED`, if the order's stock was released; NOT_FOUND, reason `RESERVATION_NOT_FOUND`,
     if the order never held any.
+    """
+    ReturnStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ReturnStockRequest, _inventory_pb2.Reservation]
+    """Takes back pieces of what an order has bought, now or much later.
+
+    Also idempotent by `return_id`, for ever, and a refusal for want of sold goods is final too. FAILED_PRECONDITION,
+    reason `MORE_THAN_SOLD`, if more of a product would come back than was sold to the order and has not come back yet;
+    reason `NOT_SOLD`, if the order's stock is not COMMITTED; INVALID_ARGUMENT, reason `RETURN_MISMATCH`, if the
+    return was made already, of other lines; NOT_FOUND, reason `RESERVATION_NOT_FOUND` or `WAREHOUSE_NOT_FOUND`.
     """
 
 class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -182,6 +227,79 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
 
         FAILED_PRECONDITION, reason `STOCK_BELOW_RESERVED`, if more than that is held for orders;
         NOT_FOUND, reason `PRODUCT_NOT_FOUND` or `WAREHOUSE_NOT_FOUND`.
+        """
+
+    @_abc_1.abstractmethod
+    def AdjustStock(
+        self,
+        request: _inventory_pb2.AdjustStockRequest,
+        context: _aio.ServicerContext[_inventory_pb2.AdjustStockRequest, _abc.Awaitable[_inventory_pb2.StockLevel]],
+    ) -> _abc.Awaitable[_inventory_pb2.StockLevel]:
+        """Corrects how many pieces are on hand by a difference: breakage, finds, deliveries.
+
+        FAILED_PRECONDITION, reason `STOCK_BELOW_RESERVED`, if fewer would be left than are held for orders;
+        NOT_FOUND, reason `PRODUCT_NOT_FOUND` or `WAREHOUSE_NOT_FOUND`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListStockMovements(
+        self,
+        request: _inventory_pb2.ListStockMovementsRequest,
+        context: _aio.ServicerContext[_inventory_pb2.ListStockMovementsRequest, _abc.Awaitable[_inventory_pb2.ListStockMovementsResponse]],
+    ) -> _abc.Awaitable[_inventory_pb2.ListStockMovementsResponse]:
+        """Why there is as much of a product as there is: every movement of it, newest first.
+
+        NOT_FOUND, reason `PRODUCT_NOT_FOUND` or `WAREHOUSE_NOT_FOUND`; INVALID_ARGUMENT, reason `INVALID_PAGE_TOKEN`,
+        for a token that is made up, expired or of another search.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchStock(
+        self,
+        request: _inventory_pb2.WatchStockRequest,
+        context: _aio.ServicerContext[_inventory_pb2.WatchStockRequest, _abc.AsyncIterator[_inventory_pb2.WatchStockResponse]],
+    ) -> _abc.AsyncIterator[_inventory_pb2.WatchStockResponse]:
+        """Tells how much of a product is where, at once and then whenever that changes.
+
+        A client that is slow gets the newest levels and not each in between. NOT_FOUND, reason `PRODUCT_NOT_FOUND`;
+        RESOURCE_EXHAUSTED, reason `TOO_MANY_WATCHERS`. Ends after its deadline with OK; resume with `after_version`.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateWarehouse(
+        self,
+        request: _inventory_pb2.CreateWarehouseRequest,
+        context: _aio.ServicerContext[_inventory_pb2.CreateWarehouseRequest, _abc.Awaitable[_inventory_pb2.Warehouse]],
+    ) -> _abc.Awaitable[_inventory_pb2.Warehouse]:
+        """Opens a warehouse.
+
+        What an order wants of a product comes from the first warehouse, by `preference`, that has all of it; only if none
+        has, from several, the lowest number first. Where numbers are equal, from the one with most pieces.
+
+        ALREADY_EXISTS, reason `WAREHOUSE_NAME_TAKEN`, if another has the name.
+        """
+
+    @_abc_1.abstractmethod
+    def ListWarehouses(
+        self,
+        request: _inventory_pb2.ListWarehousesRequest,
+        context: _aio.ServicerContext[_inventory_pb2.ListWarehousesRequest, _abc.Awaitable[_inventory_pb2.ListWarehousesResponse]],
+    ) -> _abc.Awaitable[_inventory_pb2.ListWarehousesResponse]:
+        """The shop's warehouses, most preferred first.
+
+        INVALID_ARGUMENT, reason `INVALID_PAGE_TOKEN`, for a token that is made up, expired or of another search.
+        """
+
+    @_abc_1.abstractmethod
+    def SetRestockPlan(
+        self,
+        request: _inventory_pb2.SetRestockPlanRequest,
+        context: _aio.ServicerContext[_inventory_pb2.SetRestockPlanRequest, _abc.Awaitable[_inventory_pb2.RestockPlan]],
+    ) -> _abc.Awaitable[_inventory_pb2.RestockPlan]:
+        """Says when a warehouse gets more of a product, and below how many pieces it runs low.
+
+        What CheckAvailability answers with as `estimated_restock_time`. NOT_FOUND, reason `PRODUCT_NOT_FOUND` or
+        `WAREHOUSE_NOT_FOUND`.
         """
 
     @_abc_1.abstractmethod
@@ -220,6 +338,20 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         Repeating it changes nothing. FAILED_PRECONDITION, reason `OUT_OF_STOCK`, if the hold expired and stock is gone;
         reason `RESERVATION_CLOSED`, if the order's stock was released; NOT_FOUND, reason `RESERVATION_NOT_FOUND`,
         if the order never held any.
+        """
+
+    @_abc_1.abstractmethod
+    def ReturnStock(
+        self,
+        request: _inventory_pb2.ReturnStockRequest,
+        context: _aio.ServicerContext[_inventory_pb2.ReturnStockRequest, _abc.Awaitable[_inventory_pb2.Reservation]],
+    ) -> _abc.Awaitable[_inventory_pb2.Reservation]:
+        """Takes back pieces of what an order has bought, now or much later.
+
+        Also idempotent by `return_id`, for ever, and a refusal for want of sold goods is final too. FAILED_PRECONDITION,
+        reason `MORE_THAN_SOLD`, if more of a product would come back than was sold to the order and has not come back yet;
+        reason `NOT_SOLD`, if the order's stock is not COMMITTED; INVALID_ARGUMENT, reason `RETURN_MISMATCH`, if the
+        return was made already, of other lines; NOT_FOUND, reason `RESERVATION_NOT_FOUND` or `WAREHOUSE_NOT_FOUND`.
         """
 
 def add_InventoryServiceServicer_to_server(servicer: InventoryServiceServicer, server: _aio.Server) -> None: ...
