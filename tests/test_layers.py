@@ -13,8 +13,8 @@ SERVICES = {"user", "inventory", "order", "payment", "notification"}
 # What decides in each service: no clock, randomness, logging, async or protobuf.
 PURE = {
     "user": {"domain"},
-    "inventory": {"catalog", "stock", "reservation"},
-    "order": {"domain"},
+    "inventory": {"catalog", "stock", "reservation", "restock", "returns", "warehouse"},
+    "order": {"domain", "facts"},
     "payment": {"domain", "ledger"},
     "notification": {"domain"},
 }

@@ -13,6 +13,8 @@ from services.chassis.client import connect
 from services.chassis.events import inbox, outbox
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.relay import Relay
+from services.chassis.feed import Feed
+from services.chassis.observed import observe
 from services.chassis.paging import Pages
 from services.chassis.policy.backoff import Backoff
 from services.chassis.storage import idempotency
@@ -21,25 +23,28 @@ from services.chassis.storage.retention import Janitor
 from services.kernel.clock import SystemClock
 from services.kernel.ids import TimeOrderedIds
 from services.order.config import OrderSettings
+from services.order.details import Details
 from services.order.neighbours import Neighbours
 from services.order.participants import Participants
 from services.order.queries import Queries
 from services.order.saga import Patience, Saga
 from services.order.servicer import OrderServicer
 from services.order.store import Transaction
+from services.order.watch import OrderWatch
 
 
 async def run(settings: OrderSettings) -> None:
     """Builds the service and serves until told to stop."""
     clock = SystemClock()
     ids = TimeOrderedIds(clock)
+    feed = Feed()
     secret = settings.request_digest_secret.get_secret_value().encode()
     server = app.App(settings, clock=clock)
     async with AsyncExitStack() as open_things:
         store = await open_things.enter_async_context(
             Store(
                 settings.database_url,
-                open_transaction=lambda session: Transaction(session, ids),
+                open_transaction=lambda session: Transaction(session, ids, feed),
                 clock=clock,
                 secret=secret,
             )
@@ -68,6 +73,7 @@ async def run(settings: OrderSettings) -> None:
                 Backoff(settings.backoff_base_s, settings.backoff_max_s),
             ),
             driver=settings.driver,
+            feed=feed,
         )
         servicer = OrderServicer(
             store,
@@ -75,14 +81,25 @@ async def run(settings: OrderSettings) -> None:
                 user_pb2_grpc.UserServiceStub(users), inventory_pb2_grpc.CatalogServiceStub(inventory)
             ),
             saga,
-            Queries(store, Pages(secret, clock=clock)),
+            queries=Queries(store, Pages(secret, clock=clock)),
+            details=Details(
+                user_pb2_grpc.UserServiceStub(users),
+                inventory_pb2_grpc.InventoryServiceStub(inventory),
+                payment_pb2_grpc.PaymentServiceStub(payment),
+                clock=clock,
+            ),
+            watch=OrderWatch(store, feed),
             clock=clock,
             ids=ids,
         )
         server.serve(order_pb2_grpc.add_OrderServiceServicer_to_server, servicer, order_pb2.DESCRIPTOR)
         server.check("database", store.ready)
+        server.on_drain(feed.close)
+        server.metrics.gauge("order_watchers", "Streams of orders being served.", lambda: feed.watchers)
         server.background("saga", saga.run)
-        server.background("relay", Relay(store, jetstream, service="order", clock=clock).run)
+        relay = Relay(store, jetstream, service="order", clock=clock)
+        observe(server.metrics, store, relay=relay)
+        server.background("relay", relay.run)
         server.background(
             "janitor",
             Janitor(store, outbox.RETENTION, inbox.RETENTION, idempotency.RETENTION, clock=clock).run,

@@ -13,14 +13,12 @@ import sqlalchemy as sa
 from services.chassis.audit import Check, Finding, judged
 from services.chassis.storage.event_store import StoredEvent
 from services.kernel.clock import from_micros
-from services.order import convert, domain, events
-from services.order.store import event_from_stored, line_rows, order_row
+from services.order import convert, domain, events, facts, projection
+from services.order.store import event_from_stored, stored_event
 from services.order.tables import order_drives, order_events, order_lines, orders, outbox_rows
 
 ENDS_WITHIN: Final = timedelta(minutes=10)
 """Once faults stop, an accepted order is settled within this time: every step out of patience, and room."""
-
-_SETTLED: Final = [str(state) for state in domain.SETTLED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +30,14 @@ class Standing:
     state: domain.State
     total_minor: int
     currency: str
+    refunded_minor: int
+    is_settled: bool
+    """Whether nothing is under way."""
 
     @property
-    def is_settled(self) -> bool:
-        return self.state in domain.SETTLED
+    def worth_minor(self) -> int:
+        """What of its price is the shop's for good, once nothing is under way."""
+        return 0 if self.has_ended else self.total_minor - self.refunded_minor
 
     @property
     def has_ended(self) -> bool:
@@ -45,17 +47,37 @@ class Standing:
 
 def standings(connection: sa.Connection) -> dict[str, Standing]:
     """Every order by its id."""
-    rows = connection.execute(
-        sa.select(
-            orders.c.order_id, orders.c.user_id, orders.c.state, orders.c.total_minor, orders.c.currency
-        )
-    )
     return {
         row.order_id: Standing(
-            row.order_id, row.user_id, domain.State(row.state), row.total_minor, row.currency
+            row.order_id,
+            row.user_id,
+            domain.State(row.state),
+            row.total_minor,
+            row.currency,
+            row.refunded_minor,
+            is_settled=not row.under_way,
         )
-        for row in rows
+        for row in connection.execute(sa.select(orders))
     }
+
+
+def pieces(connection: sa.Connection) -> dict[str, dict[str, int]]:
+    """By order, then by product: how many pieces should be the buyer's, net of what refunds put back on sale.
+
+    Of an order under way that is what it is on its way to.
+    """
+    found: dict[str, dict[str, int]] = {}
+    columns = (order_lines.c.order_id, order_lines.c.product_id, order_lines.c.quantity)
+    for order_id, product_id, quantity in connection.execute(sa.select(*columns)):
+        found.setdefault(order_id, {})[product_id] = quantity
+    refunds = sa.select(order_events).where(order_events.c.type == "refund_requested")
+    for row in connection.execute(refunds).mappings():
+        refund = event_from_stored(stored_event(row)).fact
+        assert isinstance(refund, facts.RefundRequested)
+        if refund.return_stock:
+            for product_id, quantity in refund.quantities:
+                found[row["stream_id"]][product_id] -= quantity
+    return found
 
 
 def _find_replay(connection: sa.Connection) -> Finding:
@@ -74,7 +96,7 @@ def _find_replay(connection: sa.Connection) -> Finding:
         except (AssertionError, convert.UnknownFact) as broken:
             violations.append(f"order {order_id}: {broken}")
             continue
-        if row != order_row(order) or lines.get(order_id) != line_rows(order):
+        if row != projection.order_row(order) or lines.get(order_id) != projection.line_rows(order):
             violations.append(f"order {order_id}: its row differs from its events")
     violations += [f"order {order_id}: a row without events" for order_id in shown]
     return judged("orders.replay", violations, orders=count)
@@ -87,7 +109,7 @@ def _histories(connection: sa.Connection) -> Iterator[tuple[str, list[StoredEven
     for order_id, group in groupby(rows.mappings(), itemgetter("stream_id")):
         yield (
             order_id,
-            [StoredEvent(**{**row, "at": from_micros(row["at"])}) for row in group],
+            [stored_event(row) for row in group],
         )
 
 
@@ -109,9 +131,9 @@ def _find_gapless(connection: sa.Connection) -> Finding:
 
 def _find_ends(connection: sa.Connection) -> Finding:
     rows = connection.execute(
-        sa.select(orders.c.order_id, orders.c.state, orders.c.update_time, orders.c.create_time)
+        sa.select(orders.c.order_id, orders.c.state, orders.c.under_way, orders.c.update_time)
     ).all()
-    under_way = [row for row in rows if row.state not in _SETTLED]
+    under_way = [row for row in rows if row.under_way]
     too_late = time.time_ns() // 1000 - ENDS_WITHIN // timedelta(microseconds=1)
     violations = [
         f"order {row.order_id}: {row.state} since {from_micros(row.update_time):%Y-%m-%dT%H:%M:%SZ}"
@@ -122,7 +144,7 @@ def _find_ends(connection: sa.Connection) -> Finding:
 
 
 def _find_driven(connection: sa.Connection) -> Finding:
-    under_way = set(connection.scalars(sa.select(orders.c.order_id).where(orders.c.state.not_in(_SETTLED))))
+    under_way = set(connection.scalars(sa.select(orders.c.order_id).where(orders.c.under_way)))
     driven = set(connection.scalars(sa.select(order_drives.c.order_id)))
     violations = [f"order {order_id}: under way and nobody drives it" for order_id in under_way - driven]
     violations += [f"order {order_id}: settled and still driven" for order_id in driven - under_way]
@@ -137,7 +159,7 @@ def _find_told(connection: sa.Connection) -> Finding:
         sa.select(outbox_rows.c.aggregate_id, outbox_rows.c.type).order_by(outbox_rows.c.seq)
     ):
         told.setdefault(row.aggregate_id, []).append(row.type)
-    violations, facts = [], 0
+    violations, count = [], 0
     for order_id, stored in _histories(connection):
         if oldest is None or stored[0].version != 1 or stored[0].at <= from_micros(oldest):
             continue
@@ -148,10 +170,10 @@ def _find_told(connection: sa.Connection) -> Finding:
             for event in history
             if (message := events.published(order, event.fact)) is not None
         ]
-        facts += len(said)
+        count += len(said)
         if told.get(order_id, []) != said:
             violations.append(f"order {order_id}: {len(said)} facts, {len(told.get(order_id, []))} told")
-    return judged("orders.told", violations, facts=facts)
+    return judged("orders.told", violations, facts=count)
 
 
 CHECKS: Final = (

@@ -10,12 +10,13 @@ from bodega.order.v1 import order_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money as MoneyMessage
 
+from services.chassis.storage.event_store import StoredEvent
 from services.kernel.money import Money
-from services.order import domain
+from services.order import domain, facts
 
 _STATES: Final = {state: pb.Order.State.Value(f"STATE_{state}") for state in domain.State}
 _STATES_BACK: Final = {number: state for state, number in _STATES.items()}
-_STEPS: Final = {step: pb.Step.Value(f"STEP_{step}") for step in domain.Step}
+_STEPS: Final = {step: pb.Step.Value(f"STEP_{step}") for step in facts.Step}
 _STEPS_BACK: Final = {number: step for step, number in _STEPS.items()}
 
 
@@ -43,45 +44,14 @@ def state_from_proto(number: pb.Order.State.ValueType) -> domain.State | None:
     return _STATES_BACK.get(number)
 
 
-def order_to_proto(order: domain.Order) -> pb.Order:
-    return pb.Order(
-        order_id=order.id,
-        user_id=order.user_id,
-        state=_STATES[order.state],
-        lines=[line_to_proto(line) for line in order.lines],
-        total=money_to_proto(order.total),
-        payment_method_id=order.payment_method_id,
-        rejection_reason=order.rejection_reason,
-        cancel_reason=order.cancel_reason,
-        needs_attention=order.needs_attention,
-        reservation_id=order.reservation_id,
-        payment_id=order.payment_id,
-        version=order.version,
-        create_time=timestamp(order.create_time),
-        update_time=timestamp(order.update_time),
-    )
-
-
-def line_to_proto(line: domain.Line) -> pb.OrderLine:
-    return pb.OrderLine(
-        product_id=line.product_id,
-        sku=line.sku,
-        name=line.name,
-        quantity=line.quantity,
-        unit_price=money_to_proto(line.unit_price),
-    )
-
-
 def lines_wanted(
     wanted: Iterable[pb.CreateOrderLine], products: Iterable[inventory_pb2.Product]
-) -> tuple[domain.Line, ...]:
+) -> tuple[facts.Line, ...]:
     """The lines of an order at the catalogue's prices, one a product, in the order first named.
 
     Raises domain.ProductNotFound for the first product that the catalogue does not have.
     """
-    quantities: dict[str, int] = {}
-    for line in wanted:
-        quantities[line.product_id] = quantities.get(line.product_id, 0) + line.quantity
+    quantities = quantities_wanted(wanted)
     by_id = {product.product_id: product for product in products}
     for product_id in quantities:
         if product_id not in by_id:
@@ -89,13 +59,21 @@ def lines_wanted(
     return tuple(_line(by_id[product_id], quantity) for product_id, quantity in quantities.items())
 
 
-def _line(product: inventory_pb2.Product, quantity: int) -> domain.Line:
-    return domain.Line(
+def quantities_wanted(wanted: Iterable[pb.CreateOrderLine | pb.RefundLine]) -> dict[str, int]:
+    """Pieces by product, lines of one product summed, in the order first named."""
+    quantities: dict[str, int] = {}
+    for line in wanted:
+        quantities[line.product_id] = quantities.get(line.product_id, 0) + line.quantity
+    return quantities
+
+
+def _line(product: inventory_pb2.Product, quantity: int) -> facts.Line:
+    return facts.Line(
         product.product_id, product.sku, product.name, quantity, money_from_proto(product.price)
     )
 
 
-def placed_to_proto(order_id: str, placed: domain.Placed) -> events_pb.OrderPlaced:
+def placed_to_proto(order_id: str, placed: facts.Placed) -> events_pb.OrderPlaced:
     return events_pb.OrderPlaced(
         order_id=order_id,
         user_id=placed.user_id,
@@ -114,13 +92,11 @@ def placed_to_proto(order_id: str, placed: domain.Placed) -> events_pb.OrderPlac
     )
 
 
-def _placed_from_proto(message: events_pb.OrderPlaced) -> domain.Placed:
-    return domain.Placed(
+def _placed_from_proto(message: events_pb.OrderPlaced) -> facts.Placed:
+    return facts.Placed(
         user_id=message.user_id,
         lines=tuple(
-            domain.Line(
-                line.product_id, line.sku, line.name, line.quantity, money_from_proto(line.unit_price)
-            )
+            facts.Line(line.product_id, line.sku, line.name, line.quantity, money_from_proto(line.unit_price))
             for line in message.lines
         ),
         total=money_from_proto(message.total),
@@ -128,72 +104,97 @@ def _placed_from_proto(message: events_pb.OrderPlaced) -> domain.Placed:
     )
 
 
-def fact_to_proto(order: domain.Order, fact: domain.Fact) -> pb.OrderEvent:
+def fact_to_proto(order: domain.Order, fact: facts.Fact) -> pb.OrderEvent:
     """An event as it is stored: the fact alone. When, where and by whom stand beside it in the store."""
     match fact:
-        case domain.Placed():
+        case facts.Placed():
             return pb.OrderEvent(placed=placed_to_proto(order.id, fact))
-        case domain.StepDone(step, attempts, reference):
+        case facts.StepDone(step, attempts, reference):
             return pb.OrderEvent(
                 step_done=pb.StepDone(step=_STEPS[step], attempts=attempts, reference=reference)
             )
-        case domain.StepRefused(step, attempts, reason):
+        case facts.StepRefused(step, attempts, reason):
             return pb.OrderEvent(
                 step_refused=pb.StepRefused(step=_STEPS[step], attempts=attempts, reason=reason)
             )
-        case domain.StepGivenUp(step, attempts, last_outcome):
+        case facts.StepGivenUp(step, attempts, last_outcome):
             return pb.OrderEvent(
                 step_given_up=pb.StepGivenUp(step=_STEPS[step], attempts=attempts, last_outcome=last_outcome)
             )
-        case domain.CancelRequested(reason):
+        case facts.CancelRequested(reason):
             return pb.OrderEvent(cancel_requested=pb.CancelRequested(reason=reason))
-        case domain.CompensationForced(reason):
+        case facts.CompensationForced(reason):
             return pb.OrderEvent(compensation_forced=pb.CompensationForced(reason=reason))
-        case domain.Confirmed():
+        case facts.Confirmed():
             return pb.OrderEvent(confirmed=confirmed_to_proto(order))
-        case domain.Rejected():
+        case facts.Rejected():
             return pb.OrderEvent(rejected=rejected_to_proto(order))
-        case domain.Cancelled():
+        case facts.Cancelled():
             return pb.OrderEvent(cancelled=cancelled_to_proto(order))
-        case domain.NeedsAttention():
+        case facts.NeedsAttention():
             return pb.OrderEvent(needs_attention=needs_attention_to_proto(order, fact))
-        case domain.LateMoneyReturned(payment_id, amount):
-            returned = pb.LateMoneyReturned(payment_id=payment_id)
-            if amount is not None:
-                returned.amount.CopyFrom(money_to_proto(amount))
-            return pb.OrderEvent(late_money_returned=returned)
+        case facts.LateMoneyReturned(payment_id, amount):
+            return pb.OrderEvent(
+                late_money_returned=pb.LateMoneyReturned(payment_id=payment_id, amount=money_to_proto(amount))
+            )
+        case facts.Shipped():
+            return pb.OrderEvent(shipped=shipped_to_proto(order, fact))
+        case facts.Delivered():
+            return pb.OrderEvent(delivered=delivered_to_proto(order))
+        case facts.RefundRequested():
+            return pb.OrderEvent(refund_requested=_refund_requested_to_proto(fact))
+        case facts.Refunded():
+            return pb.OrderEvent(refunded=refunded_to_proto(order, fact))
 
 
-def fact_from_proto(stored: pb.OrderEvent) -> domain.Fact:
+def event_to_proto(stored: StoredEvent) -> pb.OrderEvent:
+    """An event as the timeline shows it: the stored fact, with when, where and by whom."""
+    event = pb.OrderEvent.FromString(stored.body)
+    event.version = stored.version
+    event.time.CopyFrom(timestamp(stored.at))
+    event.trace_id = stored.trace_id
+    event.actor = stored.actor
+    return event
+
+
+def fact_from_proto(stored: pb.OrderEvent) -> facts.Fact:
     match stored.WhichOneof("fact"):
         case "placed":
             return _placed_from_proto(stored.placed)
         case "step_done":
             done = stored.step_done
-            return domain.StepDone(_STEPS_BACK[done.step], done.attempts, done.reference)
+            return facts.StepDone(_STEPS_BACK[done.step], done.attempts, done.reference)
         case "step_refused":
             refused = stored.step_refused
-            return domain.StepRefused(_STEPS_BACK[refused.step], refused.attempts, refused.reason)
+            return facts.StepRefused(_STEPS_BACK[refused.step], refused.attempts, refused.reason)
         case "step_given_up":
             given_up = stored.step_given_up
-            return domain.StepGivenUp(_STEPS_BACK[given_up.step], given_up.attempts, given_up.last_outcome)
+            return facts.StepGivenUp(_STEPS_BACK[given_up.step], given_up.attempts, given_up.last_outcome)
         case "cancel_requested":
-            return domain.CancelRequested(stored.cancel_requested.reason)
+            return facts.CancelRequested(stored.cancel_requested.reason)
         case "compensation_forced":
-            return domain.CompensationForced(stored.compensation_forced.reason)
+            return facts.CompensationForced(stored.compensation_forced.reason)
         case "confirmed":
-            return domain.Confirmed()
+            return facts.Confirmed()
         case "rejected":
-            return domain.Rejected()
+            return facts.Rejected()
         case "cancelled":
-            return domain.Cancelled()
+            return facts.Cancelled()
         case "needs_attention":
             attention = stored.needs_attention
-            return domain.NeedsAttention(domain.Step(attention.step), attention.attempts)
+            return facts.NeedsAttention(facts.Step(attention.step), attention.attempts)
         case "late_money_returned":
             returned = stored.late_money_returned
-            amount = money_from_proto(returned.amount) if returned.HasField("amount") else None
-            return domain.LateMoneyReturned(returned.payment_id, amount)
+            return facts.LateMoneyReturned(returned.payment_id, money_from_proto(returned.amount))
+        case "shipped":
+            return facts.Shipped(stored.shipped.tracking_reference)
+        case "delivered":
+            return facts.Delivered()
+        case "refund_requested":
+            return _refund_requested_from_proto(stored.refund_requested)
+        case "refunded":
+            refunded = stored.refunded
+            return facts.Refunded(refunded.refund_id, money_from_proto(refunded.amount), refunded.full)
         case unknown:
             # Written by a newer release: going on without it could decide wrongly.
             raise UnknownFact(f"a stored event holds {unknown or 'a fact this release does not know'}")
@@ -218,8 +219,48 @@ def cancelled_to_proto(order: domain.Order) -> events_pb.OrderCancelled:
 
 
 def needs_attention_to_proto(
-    order: domain.Order, fact: domain.NeedsAttention
+    order: domain.Order, fact: facts.NeedsAttention
 ) -> events_pb.OrderNeedsAttention:
     return events_pb.OrderNeedsAttention(
         order_id=order.id, user_id=order.user_id, step=fact.step, attempts=fact.attempts
+    )
+
+
+def shipped_to_proto(order: domain.Order, fact: facts.Shipped) -> events_pb.OrderShipped:
+    return events_pb.OrderShipped(
+        order_id=order.id, user_id=order.user_id, tracking_reference=fact.tracking_reference
+    )
+
+
+def delivered_to_proto(order: domain.Order) -> events_pb.OrderDelivered:
+    return events_pb.OrderDelivered(order_id=order.id, user_id=order.user_id)
+
+
+def refunded_to_proto(order: domain.Order, fact: facts.Refunded) -> events_pb.OrderRefunded:
+    return events_pb.OrderRefunded(
+        order_id=order.id,
+        user_id=order.user_id,
+        refund_id=fact.refund_id,
+        amount=money_to_proto(fact.amount),
+        full=fact.full,
+    )
+
+
+def _refund_requested_to_proto(fact: facts.RefundRequested) -> pb.RefundRequested:
+    return pb.RefundRequested(
+        refund_id=fact.refund_id,
+        lines=[pb.RefundLine(product_id=id_, quantity=quantity) for id_, quantity in fact.quantities],
+        amount=money_to_proto(fact.amount),
+        return_stock=fact.return_stock,
+        reason=fact.reason,
+    )
+
+
+def _refund_requested_from_proto(message: pb.RefundRequested) -> facts.RefundRequested:
+    return facts.RefundRequested(
+        refund_id=message.refund_id,
+        quantities=tuple((line.product_id, line.quantity) for line in message.lines),
+        amount=money_from_proto(message.amount),
+        return_stock=message.return_stock,
+        reason=message.reason,
     )

@@ -5,7 +5,7 @@ Pure. An order is what its events say (`replay`); commands return the order with
 anywhere goes on anywhere.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +13,28 @@ from typing import Final
 
 from services.kernel import errors
 from services.kernel.money import AMOUNT_MINOR_MAX, Money
+from services.order.facts import (
+    Cancelled,
+    CancelRequested,
+    CompensationForced,
+    Confirmed,
+    Delivered,
+    Event,
+    Fact,
+    LateMoneyReturned,
+    Line,
+    NeedsAttention,
+    Outcome,
+    Placed,
+    Refunded,
+    RefundRequested,
+    Rejected,
+    Shipped,
+    Step,
+    StepDone,
+    StepGivenUp,
+    StepRefused,
+)
 
 
 class State(StrEnum):
@@ -24,17 +46,10 @@ class State(StrEnum):
     REJECTED = "REJECTED"
     CANCELLING = "CANCELLING"
     CANCELLED = "CANCELLED"
-
-
-class Step(StrEnum):
-    """What the house does for an order: four steps forward, two that undo."""
-
-    RESERVE_STOCK = "RESERVE_STOCK"
-    AUTHORIZE_PAYMENT = "AUTHORIZE_PAYMENT"
-    COMMIT_STOCK = "COMMIT_STOCK"
-    CAPTURE_PAYMENT = "CAPTURE_PAYMENT"
-    VOID_PAYMENT = "VOID_PAYMENT"
-    RELEASE_STOCK = "RELEASE_STOCK"
+    SHIPPED = "SHIPPED"
+    DELIVERED = "DELIVERED"
+    PARTIALLY_REFUNDED = "PARTIALLY_REFUNDED"
+    REFUNDED = "REFUNDED"
 
 
 # Money moves last, when the goods are already ours to give.
@@ -49,9 +64,11 @@ UNDO_AFTER_REFUSED: Final[dict[Step, tuple[Step, ...]]] = {
     Step.CAPTURE_PAYMENT: UNDO_BOTH,
 }
 
-SETTLED: Final = frozenset({State.CONFIRMED, State.REJECTED, State.CANCELLED})
 ENDED: Final = frozenset({State.REJECTED, State.CANCELLED})
-CANCELLABLE: Final = frozenset({State.PENDING, State.CONFIRMED})
+STANDING: Final = frozenset(
+    {State.CONFIRMED, State.SHIPPED, State.DELIVERED, State.PARTIALLY_REFUNDED, State.REFUNDED}
+)
+REFUNDABLE: Final = STANDING - {State.REFUNDED}
 
 TIMED_OUT: Final = "TIMED_OUT"
 COMPENSATION_FORCED: Final = "COMPENSATION_FORCED"
@@ -62,7 +79,7 @@ class OrderNotFound(errors.NotFound):
 
 
 class OrderNotCancellable(errors.WrongState):
-    """Order {order_id} is {state}; only a pending or confirmed order can be cancelled."""
+    """Order {order_id} is {state}; only a pending or confirmed order not yet shipped can be cancelled."""
 
 
 class OrderNotCompensatable(errors.WrongState):
@@ -71,6 +88,22 @@ class OrderNotCompensatable(errors.WrongState):
 
 class OrderSettled(errors.WrongState):
     """Order {order_id} is {state}; there is nothing to resume."""
+
+
+class OrderNotShippable(errors.WrongState):
+    """Order {order_id} is {state}; only a confirmed order can be shipped."""
+
+
+class OrderNotDeliverable(errors.WrongState):
+    """Order {order_id} is {state}; only a shipped order can be delivered."""
+
+
+class OrderNotRefundable(errors.WrongState):
+    """Order {order_id} is {state}; nothing of it can be refunded."""
+
+
+class RefundExceedsOrder(errors.WrongState):
+    """Of product {product_id} {left} pieces are left to refund, not {asked}."""
 
 
 class BuyerNotFound(errors.NotFound):
@@ -102,127 +135,6 @@ class OrderTooLarge(errors.Invalid):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One product of an order, as it was named and priced when the order was accepted."""
-
-    product_id: str
-    sku: str
-    name: str
-    quantity: int
-    unit_price: Money
-
-    @property
-    def total(self) -> Money:
-        return self.unit_price * self.quantity
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """The order was accepted."""
-
-    user_id: str
-    lines: tuple[Line, ...]
-    total: Money
-    payment_method_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class StepDone:
-    """A step was done, in `attempts` calls; `reference` is what the participant calls it."""
-
-    step: Step
-    attempts: int
-    reference: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StepRefused:
-    """A step was refused for a reason that the step itself lists."""
-
-    step: Step
-    attempts: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class StepGivenUp:
-    """Patience with a step ended; it MAY have been done."""
-
-    step: Step
-    attempts: int
-    last_outcome: str
-
-
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
-    """Somebody called the order off."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class CompensationForced:
-    """An operator had the order give back everything."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmed:
-    """Stock and money are settled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """The order holds nothing any more and came to nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """The order holds nothing any more and was called off."""
-
-
-@dataclass(frozen=True, slots=True)
-class NeedsAttention:
-    """The order has tried a step for so long that a person should look."""
-
-    step: Step
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class LateMoneyReturned:
-    """Money that turned up after the order was given up went back; `amount` is None if it was only held."""
-
-    payment_id: str
-    amount: Money | None
-
-
-Fact = (
-    Placed
-    | StepDone
-    | StepRefused
-    | StepGivenUp
-    | CancelRequested
-    | CompensationForced
-    | Confirmed
-    | Rejected
-    | Cancelled
-    | NeedsAttention
-    | LateMoneyReturned
-)
-Outcome = StepDone | StepRefused | StepGivenUp
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One fact, and when it happened."""
-
-    fact: Fact
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Order:
     """What someone buys, and how far that has come."""
 
@@ -241,6 +153,11 @@ class Order:
     needs_attention: bool = False
     reservation_id: str = ""
     payment_id: str = ""
+    ship_time: datetime | None = None
+    deliver_time: datetime | None = None
+    tracking_reference: str = ""
+    refunds: tuple[RefundRequested, ...] = ()
+    refunds_done: int = 0  # they are seen through one after the other
     pending_events: tuple[Event, ...] = ()  # what happened since load; save() writes it with the state
 
     @property
@@ -251,15 +168,77 @@ class Order:
     @property
     def is_settled(self) -> bool:
         """Whether nothing is under way."""
-        return self.state in SETTLED
+        return not self.to_do
+
+    @property
+    def can_be_cancelled(self) -> bool:
+        return self.state is State.PENDING or (self.state in STANDING and self.ship_time is None)
+
+    @property
+    def refund_under_way(self) -> RefundRequested | None:
+        """The refund that is being seen through."""
+        return self.refunds[self.refunds_done] if self.refunds_done < len(self.refunds) else None
+
+    @property
+    def refunded_total(self) -> Money:
+        """What was given back so far by refunds that are done."""
+        return sum(
+            (refund.amount for refund in self.refunds[: self.refunds_done]), Money.zero(self.total.currency)
+        )
+
+    def refunded_quantity(self, product_id: str) -> int:
+        """How many pieces were refunded, or are about to be."""
+        return sum(dict(refund.quantities).get(product_id, 0) for refund in self.refunds)
 
     def cancel(self, *, reason: str, at: datetime) -> "Order":
         """Calls the order off, whatever is in flight; once it is called off, changes nothing."""
         if self.state in (State.CANCELLING, State.CANCELLED):
             return self
-        if self.state not in CANCELLABLE:
+        if not self.can_be_cancelled:
             raise OrderNotCancellable(order_id=self.id, state=self.state)
         return self.record(CancelRequested(reason), at=at)
+
+    def ship(self, *, tracking_reference: str, at: datetime) -> "Order":
+        """Says that the parcel may leave; saying it again changes nothing."""
+        if self.state not in STANDING:
+            raise OrderNotShippable(order_id=self.id, state=self.state)
+        return self if self.ship_time else self.record(Shipped(tracking_reference), at=at)
+
+    def deliver(self, *, at: datetime) -> "Order":
+        """Says that the parcel has arrived; saying it again changes nothing."""
+        if self.state not in STANDING or not self.ship_time:
+            raise OrderNotDeliverable(order_id=self.id, state=self.state)
+        return self if self.deliver_time else self.record(Delivered(), at=at)
+
+    def refund(
+        self, refund_id: str, quantities: Mapping[str, int], *, return_stock: bool, reason: str, at: datetime
+    ) -> "Order":
+        """Has the price of these pieces (none: of all that are left) given back; then driven like any step.
+
+        Goods that were not shipped go back on sale in any case. Refunding all that is left of an order that
+        was not shipped calls it off.
+        """
+        left = {
+            line.product_id: line.quantity - self.refunded_quantity(line.product_id) for line in self.lines
+        }
+        wanted = dict(quantities) or {product_id: count for product_id, count in left.items() if count}
+        if self.state not in REFUNDABLE or not wanted:
+            raise OrderNotRefundable(order_id=self.id, state=self.state)
+        for product_id, asked in wanted.items():
+            if asked > left.get(product_id, 0):
+                raise RefundExceedsOrder(product_id=product_id, left=left.get(product_id, 0), asked=asked)
+        if not self.ship_time and all(
+            wanted.get(product_id, 0) == count for product_id, count in left.items()
+        ):
+            return self.cancel(reason=reason, at=at)
+        amount = sum(
+            (line.unit_price * wanted.get(line.product_id, 0) for line in self.lines),
+            Money.zero(self.total.currency),
+        )
+        goods_return = return_stock or not self.ship_time
+        return self.record(
+            RefundRequested(refund_id, tuple(sorted(wanted.items())), amount, goods_return, reason), at=at
+        )
 
     def give_up(self, *, reason: str, at: datetime) -> "Order":
         """Starts giving back everything; while that is under way, changes nothing."""
@@ -273,13 +252,15 @@ class Order:
         """What a call to a participant came to, and the end of the order if that was the last."""
         assert outcome.step is next_step(self), f"{outcome.step} was not the next step of order {self.id}"
         order = self.record(outcome, at=at)
-        return order if order.to_do or order.is_settled else order.record(_END[order.state], at=at)
+        if self.state in STANDING:
+            return _with_refund_ended(order, at)
+        return order if order.to_do or order.state in ENDED else order.record(_END[order.state], at=at)
 
     def raise_attention(self, step: Step, attempts: int, *, at: datetime) -> "Order":
         """Says that a person should look; once is enough."""
         return self if self.needs_attention else self.record(NeedsAttention(step, attempts), at=at)
 
-    def note_late_money(self, payment_id: str, amount: Money | None, *, at: datetime) -> "Order":
+    def note_late_money(self, payment_id: str, amount: Money, *, at: datetime) -> "Order":
         """Has the history say that late money went back. It resurrects nothing."""
         return self.record(LateMoneyReturned(payment_id, amount), at=at)
 
@@ -325,9 +306,11 @@ def place(order_id: str, placed: Placed, *, at: datetime) -> Order:
     return replace(_begun(order_id, event), pending_events=(event,))
 
 
-def replay(order_id: str, events: Iterable[Event]) -> Order:
-    """The order that these events, in order, made. Raises OrderNotFound if there are none."""
-    order: Order | None = None
+def replay(order_id: str, events: Iterable[Event], order: Order | None = None) -> Order:
+    """The order that these events, in order, made, or made of an earlier one.
+
+    Raises OrderNotFound if there is neither.
+    """
     for event in events:
         order = _evolved(order, event) if order else _begun(order_id, event)
     if order is None:
@@ -354,7 +337,8 @@ def _evolved(order: Order, event: Event) -> Order:
     after = replace(order, version=order.version + 1, update_time=event.at)
     match event.fact:
         case StepDone(step=step):
-            return _stepped(after, event.fact, to_do=tuple(s for s in order.to_do if s is not step))
+            assert order.to_do[:1] == (step,), f"{step} was not the next step of order {order.id}"
+            return _stepped(after, event.fact, to_do=order.to_do[1:])
         case StepRefused(step=step, reason=reason):
             return _rejecting(after, reason, UNDO_AFTER_REFUSED[step])
         case StepGivenUp():
@@ -375,16 +359,57 @@ def _evolved(order: Order, event: Event) -> Order:
             return after
         case Placed():
             raise AssertionError(f"order {order.id} is placed twice")
+        case Shipped() | Delivered() | RefundRequested() | Refunded():
+            return _evolved_standing(after, event.fact)
+
+
+def _evolved_standing(order: Order, fact: Shipped | Delivered | RefundRequested | Refunded) -> Order:
+    """What happens to an order once it is confirmed; `update_time` is when."""
+    match fact:
+        case Shipped(tracking_reference=reference):
+            return _standing(replace(order, ship_time=order.update_time, tracking_reference=reference))
+        case Delivered():
+            return _standing(replace(order, deliver_time=order.update_time))
+        case RefundRequested():
+            return replace(order, refunds=(*order.refunds, fact), to_do=order.to_do + fact.steps)
+        case Refunded():
+            return _standing(replace(order, refunds_done=order.refunds_done + 1, needs_attention=False))
 
 
 def _stepped(order: Order, done: StepDone, *, to_do: tuple[Step, ...]) -> Order:
     match done.step:
-        case Step.RESERVE_STOCK:
-            return replace(order, to_do=to_do, reservation_id=done.reference)
-        case Step.AUTHORIZE_PAYMENT:
-            return replace(order, to_do=to_do, payment_id=done.reference)
+        # An undo may be the first to hear of what an unanswered call had made.
+        case Step.RESERVE_STOCK | Step.RELEASE_STOCK:
+            return replace(order, to_do=to_do, reservation_id=order.reservation_id or done.reference)
+        case Step.AUTHORIZE_PAYMENT | Step.VOID_PAYMENT:
+            return replace(order, to_do=to_do, payment_id=order.payment_id or done.reference)
         case _:
             return replace(order, to_do=to_do)
+
+
+def _with_refund_ended(order: Order, at: datetime) -> Order:
+    """The same order; if a refund's last step was just taken, with that refund done."""
+    refund = order.refund_under_way
+    assert refund is not None, "an order that stands has nothing to do but refunds"
+    ahead = sum(len(later.steps) for later in order.refunds[order.refunds_done + 1 :])
+    if len(order.to_do) > ahead:
+        return order
+    full = order.refunded_total + refund.amount == order.total
+    return order.record(Refunded(refund.refund_id, refund.amount, full), at=at)
+
+
+def _standing(order: Order) -> Order:
+    """The same order in the state that its refunds and its parcel have brought it to."""
+    refunded = order.refunded_total
+    if refunded == order.total:
+        state = State.REFUNDED
+    elif refunded:
+        state = State.PARTIALLY_REFUNDED
+    elif order.deliver_time:
+        state = State.DELIVERED
+    else:
+        state = State.SHIPPED if order.ship_time else State.CONFIRMED
+    return replace(order, state=state)
 
 
 def _rejecting(order: Order, reason: str, to_do: tuple[Step, ...]) -> Order:

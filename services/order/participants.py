@@ -16,7 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from services.chassis import status
 from services.kernel import ids
 from services.order import convert, domain
-from services.order.domain import Step
+from services.order.facts import Step
 
 PAYMENT_DECLINED: Final = "PAYMENT_DECLINED"
 
@@ -28,6 +28,8 @@ REFUSALS: Final[dict[Step, frozenset[str]]] = {
     Step.CAPTURE_PAYMENT: frozenset({"CAPTURE_REFUSED"}),
     Step.VOID_PAYMENT: frozenset(),
     Step.RELEASE_STOCK: frozenset(),
+    Step.REFUND_PAYMENT: frozenset(),
+    Step.RETURN_STOCK: frozenset(),
 }
 
 _NOTHING_HELD_OR_TAKEN: Final = frozenset(
@@ -36,6 +38,10 @@ _NOTHING_HELD_OR_TAKEN: Final = frozenset(
         payment_pb2.Payment.STATE_REFUNDED,
         payment_pb2.Payment.STATE_DECLINED,
     }
+)
+
+_REFUNDED: Final = frozenset(
+    {payment_pb2.Payment.STATE_REFUNDED, payment_pb2.Payment.STATE_PARTIALLY_REFUNDED}
 )
 
 
@@ -65,8 +71,9 @@ Answer = Done | Refused | Unknown
 
 
 def request_id(order: domain.Order, step: Step) -> str:
-    """The same for every call that this version of the order makes for the step, whoever makes it."""
-    return ids.derived(order.id, step, str(order.version))
+    """The same for every call that this version (or refund) of the order makes for the step, by whomever."""
+    refund = order.refund_under_way if step in (Step.REFUND_PAYMENT, Step.RETURN_STOCK) else None
+    return ids.derived(order.id, step, refund.refund_id if refund else str(order.version))
 
 
 class Participants:
@@ -89,6 +96,8 @@ class Participants:
             Step.CAPTURE_PAYMENT: self._capture,
             Step.VOID_PAYMENT: self._void,
             Step.RELEASE_STOCK: self._release,
+            Step.REFUND_PAYMENT: self._refund,
+            Step.RETURN_STOCK: self._return,
         }
 
     async def ask(self, order: domain.Order, step: Step) -> Answer:
@@ -158,5 +167,36 @@ class Participants:
     async def _release(self, order: domain.Order, request_id: str) -> Answer:
         reservation = await self._inventory.ReleaseStock(
             inventory_pb2.ReleaseStockRequest(order_id=order.id, request_id=request_id)
+        )
+        return Done(reservation.reservation_id)
+
+    async def _refund(self, order: domain.Order, request_id: str) -> Answer:
+        refund = order.refund_under_way
+        assert refund is not None
+        payment = await self._payment.RefundPayment(
+            payment_pb2.RefundPaymentRequest(
+                order_id=order.id,
+                refund_id=refund.refund_id,
+                amount=convert.money_to_proto(refund.amount),
+                request_id=request_id,
+            )
+        )
+        if payment.state in _REFUNDED:
+            return Done(payment.payment_id)
+        return Unknown(payment_pb2.Payment.State.Name(payment.state))
+
+    async def _return(self, order: domain.Order, request_id: str) -> Answer:
+        refund = order.refund_under_way
+        assert refund is not None
+        reservation = await self._inventory.ReturnStock(
+            inventory_pb2.ReturnStockRequest(
+                order_id=order.id,
+                return_id=refund.refund_id,
+                lines=[
+                    inventory_pb2.ReserveLine(product_id=product_id, quantity=quantity)
+                    for product_id, quantity in refund.quantities
+                ],
+                request_id=request_id,
+            )
         )
         return Done(reservation.reservation_id)

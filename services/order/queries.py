@@ -1,19 +1,16 @@
 """Lists of orders and of what happened to them, read beside the writer."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 from bodega.order.v1 import order_pb2 as pb
 
 from services.chassis.paging import Cursor, Pages
 from services.chassis.storage.database import Store
-from services.kernel.clock import from_micros
-from services.order import convert, domain
-from services.order.store import Transaction, order_from_rows
+from services.order import convert, domain, projection
+from services.order.store import Transaction, stored_event
 from services.order.tables import order_events, order_lines, orders
-
-_SETTLED: Final = [str(state) for state in domain.SETTLED]
 
 
 class Queries:
@@ -43,7 +40,7 @@ class Queries:
         """Longest waiting first. Raises InvalidPageToken."""
         found = (
             sa.select(orders)
-            .where(orders.c.needs_attention, orders.c.state.not_in(_SETTLED))
+            .where(orders.c.needs_attention, orders.c.under_way)
             .order_by(orders.c.update_time, orders.c.order_id)
         )
         if cursor := self._pages.begin(request):
@@ -63,7 +60,9 @@ class Queries:
         if not rows and after == [0]:
             raise domain.OrderNotFound(order_id=request.order_id)
         page, token = self._pages.cut(request, rows, lambda row: [row["version"]])
-        return pb.ListOrderEventsResponse(events=[_event(row) for row in page], next_page_token=token)
+        return pb.ListOrderEventsResponse(
+            events=[convert.event_to_proto(stored_event(row)) for row in page], next_page_token=token
+        )
 
     async def _page(
         self, request: Any, found: sa.Select[Any], sorted_by: str
@@ -84,17 +83,8 @@ class Queries:
             .order_by(order_lines.c.order_id, order_lines.c.line)
         ):
             lines[line["order_id"]].append(line)
-        return [convert.order_to_proto(order_from_rows(row, lines[row["order_id"]])) for row in rows]
+        return [projection.shown(row, lines[row["order_id"]]) for row in rows]
 
 
 def _key(cursor: Cursor) -> sa.Tuple:
     return sa.tuple_(*(sa.literal(part) for part in cursor))
-
-
-def _event(row: sa.RowMapping) -> pb.OrderEvent:
-    event = pb.OrderEvent.FromString(row["body"])
-    event.version = row["version"]
-    event.time.CopyFrom(convert.timestamp(from_micros(row["at"])))
-    event.trace_id = row["trace_id"]
-    event.actor = row["actor"]
-    return event

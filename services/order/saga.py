@@ -15,12 +15,14 @@ from typing import Final
 
 from services.chassis import context, failpoints, telemetry
 from services.chassis.context import RequestContext, TraceContext
+from services.chassis.feed import Feed
 from services.chassis.policy.backoff import Backoff
 from services.chassis.storage.database import Store
 from services.kernel import errors
 from services.kernel.clock import Clock
-from services.order import domain
-from services.order.domain import Order, Step
+from services.order import domain, facts
+from services.order.domain import Order
+from services.order.facts import Step
 from services.order.participants import Done, Participants, Refused, Unknown
 from services.order.store import Drive, Transaction
 
@@ -60,6 +62,7 @@ class Saga:
         clock: Clock,
         patience: Patience,
         driver: str,
+        feed: Feed,
         random: Callable[[], float] = system_random.random,
     ) -> None:
         self._store = store
@@ -67,11 +70,11 @@ class Saga:
         self._clock = clock
         self._patience = patience
         self._driver = driver
+        self._feed = feed
         self._random = random
         self._queue: asyncio.Queue[tuple[Drive, Order | None]] = asyncio.Queue(QUEUE_MAX)
         self._due = asyncio.Event()
         self._driving: set[str] = set()
-        self._watchers: dict[str, set[asyncio.Event]] = {}
 
     async def run(self) -> None:
         """Drives orders until cancelled."""
@@ -102,19 +105,13 @@ class Saga:
 
     async def settled(self, order_id: str, *, timeout_s: float) -> None:
         """Waits until nothing is under way for the order, or the time is over."""
-        changed = asyncio.Event()
-        self._watchers.setdefault(order_id, set()).add(changed)
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not (await self._store.read(lambda tx: tx.orders.row(order_id))).is_settled:
-                    await _wait(changed, IDLE_S)  # another replica may be driving it
-                    changed.clear()
-        except TimeoutError:
-            return
-        finally:
-            self._watchers[order_id].discard(changed)
-            if not self._watchers[order_id]:
-                del self._watchers[order_id]
+        with self._feed.watching(order_id) as watch:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    while not await self._store.read(lambda tx: tx.orders.is_settled(order_id)):
+                        await watch.news(timeout_s=IDLE_S)  # another replica may be driving it
+            except TimeoutError:
+                return
 
     async def _poll(self) -> None:
         while True:
@@ -184,11 +181,11 @@ class Saga:
             now = self._clock.now()
             match answer:
                 case Done(reference):
-                    order = order.apply(domain.StepDone(step, drive.attempts + 1, reference), at=now)
+                    order = order.apply(facts.StepDone(step, drive.attempts + 1, reference), at=now)
                 case Refused(reason):
-                    order = order.apply(domain.StepRefused(step, drive.attempts + 1, reason), at=now)
+                    order = order.apply(facts.StepRefused(step, drive.attempts + 1, reason), at=now)
                 case Unknown(outcome) if self._is_out_of_patience(drive, step):
-                    order = order.apply(domain.StepGivenUp(step, drive.attempts + 1, outcome), at=now)
+                    order = order.apply(facts.StepGivenUp(step, drive.attempts + 1, outcome), at=now)
                 case Unknown(outcome):
                     await self._park(drive, order, step, outcome)
                     return
@@ -217,7 +214,8 @@ class Saga:
         failpoints.reach(BEFORE_APPEND)
         saved = await self._store.write(append)
         failpoints.reach(AFTER_APPEND)
-        self._announce(saved)
+        if saved.is_settled and order.pending_events:
+            log.info("order_settled", state=saved.state, reason=saved.rejection_reason)
         return saved
 
     async def _park(self, drive: Drive, order: Order, step: Step, outcome: str) -> None:
@@ -231,17 +229,12 @@ class Saga:
             order = order.raise_attention(step, attempts, at=now)
 
         def park(tx: Transaction) -> None:
+            tx.orders.expect(order)  # a cancel that came meanwhile is due at once, not after this backoff
             tx.orders.save(order)
             tx.drives.park(parked, due=now + timedelta(seconds=wait_s))
 
         await self._store.write(park)
         self.wake()
-
-    def _announce(self, order: Order) -> None:
-        if order.is_settled:
-            log.info("order_settled", state=order.state, reason=order.rejection_reason)
-        for changed in self._watchers.get(order.id, ()):
-            changed.set()
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

@@ -1,7 +1,7 @@
 """The RPCs of orders, in proto order."""
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
 import grpc
@@ -14,11 +14,13 @@ from services.chassis.storage.idempotency import Call, call
 from services.kernel.clock import Clock
 from services.kernel.ids import Ids
 from services.kernel.money import Money
-from services.order import convert, domain
+from services.order import convert, domain, facts, projection
+from services.order.details import Details
 from services.order.neighbours import Neighbours, may_buy
 from services.order.queries import Queries
 from services.order.saga import Saga
 from services.order.store import Transaction
+from services.order.watch import OrderWatch
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -34,13 +36,17 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         store: Store[Transaction],
         neighbours: Neighbours,
         saga: Saga,
-        queries: Queries,
         *,
+        queries: Queries,
+        details: Details,
+        watch: OrderWatch,
         clock: Clock,
         ids: Ids,
     ) -> None:
         self._store = store
         self._queries = queries
+        self._details = details
+        self._watch = watch
         self._neighbours = neighbours
         self._saga = saga
         self._clock = clock
@@ -66,11 +72,44 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     ) -> pb.ListOrderEventsResponse:
         return await self._queries.history(request)
 
+    async def GetOrderDetails(self, request: pb.GetOrderDetailsRequest, context: Context) -> pb.OrderDetails:
+        return await self._details.gathered(await self._shown(request.order_id))
+
+    async def WatchOrder(
+        self, request: pb.WatchOrderRequest, context: Context
+    ) -> AsyncGenerator[pb.WatchOrderResponse, None]:
+        async for entry in self._watch.events(request.order_id, after_version=request.after_version):
+            yield entry
+
     async def CancelOrder(self, request: pb.CancelOrderRequest, context: Context) -> pb.Order:
         now = self._clock.now()
         return await self._move(
             call(request), request.order_id, lambda order: order.cancel(reason=request.reason, at=now)
         )
+
+    async def UpdateOrderStatus(self, request: pb.UpdateOrderStatusRequest, context: Context) -> pb.Order:
+        now = self._clock.now()
+
+        def move(order: domain.Order) -> domain.Order:
+            if request.state == pb.Order.STATE_SHIPPED:
+                return order.ship(tracking_reference=request.tracking_reference, at=now)
+            return order.deliver(at=now)
+
+        return await self._move(call(request), request.order_id, move)
+
+    async def RefundOrder(self, request: pb.RefundOrderRequest, context: Context) -> pb.Order:
+        now, refund_id = self._clock.now(), self._ids.new()
+
+        def move(order: domain.Order) -> domain.Order:
+            return order.refund(
+                refund_id,
+                convert.quantities_wanted(request.lines),
+                return_stock=request.return_stock,
+                reason=request.reason,
+                at=now,
+            )
+
+        return await self._move(call(request), request.order_id, move)
 
     async def ListStuckOrders(
         self, request: pb.ListStuckOrdersRequest, context: Context
@@ -102,7 +141,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
             total = domain.total_of(lines, request.currency)
             if request.HasField("expected_total"):
                 _expected(total, request)
-            placed = domain.Placed(request.user_id, lines, total, request.payment_method_id)
+            placed = facts.Placed(request.user_id, lines, total, request.payment_method_id)
             accepted.append(self._saga.accept(tx, domain.place(order_id, placed, at=now)))
             return pb.Order(order_id=order_id)
 
@@ -121,14 +160,14 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
             order = tx.orders.save(move(tx.orders.get(order_id)))
             if not order.is_settled:
                 tx.drives.wake(order_id, now=now)
-            return convert.order_to_proto(order)
+            return projection.order_to_proto(order)
 
         reply = await self._store.once(this, moved)
         self._saga.wake()
         return reply
 
     async def _shown(self, order_id: str) -> pb.Order:
-        return convert.order_to_proto(await self._store.read(lambda tx: tx.orders.row(order_id)))
+        return await self._store.read(lambda tx: tx.orders.shown(order_id))
 
 
 def _resumable(order: domain.Order) -> domain.Order:

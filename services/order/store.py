@@ -1,6 +1,5 @@
 """Orders in and out of a transaction: their events are the truth, their rows are made from those."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -11,38 +10,45 @@ from bodega.order.v1 import order_pb2 as pb
 from services.chassis import context
 from services.chassis.events.envelope import envelope
 from services.chassis.events.outbox import Outbox
+from services.chassis.feed import Feed
 from services.chassis.storage import event_store
 from services.chassis.storage.event_store import EventStore
+from services.chassis.storage.faults import StaleVersion
 from services.chassis.storage.session import Row, Session
 from services.chassis.storage.statement import Statement, insert
 from services.kernel.clock import from_micros, to_micros
 from services.kernel.ids import Ids
-from services.kernel.money import Money
-from services.order import convert, domain, events
+from services.order import convert, domain, events, facts, projection
 from services.order.tables import order_drives, order_events, order_lines, orders
 
 
 class Transaction:
     """What a transaction of this service works with."""
 
-    def __init__(self, session: Session, ids: Ids) -> None:
-        self.orders = Orders(session, Outbox(session), ids)
+    def __init__(self, session: Session, ids: Ids, feed: Feed) -> None:
+        self.orders = Orders(session, Outbox(session), ids, feed)
         self.drives = Drives(session)
 
 
 class Orders:
     """The orders, each an aggregate of its own."""
 
-    def __init__(self, session: Session, outbox: Outbox, ids: Ids) -> None:
+    def __init__(self, session: Session, outbox: Outbox, ids: Ids, feed: Feed) -> None:
         self._session = session
         self._outbox = outbox
         self._ids = ids
+        self._feed = feed
 
     def get(self, order_id: str) -> domain.Order:
         """The order as its events tell it. Raises domain.OrderNotFound."""
         return domain.replay(order_id, self.history(order_id))
 
-    def history(self, order_id: str) -> list[domain.Event]:
+    def expect(self, order: domain.Order) -> None:
+        """Raises a Stale if someone has moved the order since it was loaded."""
+        if _EVENTS.version(self._session, order.id) != order.saved_version:
+            raise StaleVersion(stream_id=order.id, expected_version=order.saved_version)
+
+    def history(self, order_id: str) -> list[facts.Event]:
         """What happened to the order, oldest first; nothing for an unknown one."""
         return [event_from_stored(stored) for stored in _EVENTS.load(self._session, order_id)]
 
@@ -60,19 +66,31 @@ class Orders:
         for event in order.pending_events:
             if (message := events.published(order, event.fact)) is not None:
                 self._outbox.add(envelope("order", order.id, message, id=self._ids.new(), at=event.at))
+        self._session.after_commit(lambda: self._feed.moved(order.id))
         return order.saved()
 
-    def row(self, order_id: str) -> domain.Order:
-        """The order as its row tells it: for answers, not for decisions. Raises domain.OrderNotFound."""
+    def timeline(self, order_id: str, *, after: int = 0) -> list[event_store.StoredEvent]:
+        """What is stored of the order behind a version, oldest first; nothing for an unknown one."""
+        return _EVENTS.load(self._session, order_id, after=after)
+
+    def shown(self, order_id: str) -> pb.Order:
+        """The order as its rows show it: for answers, not for decisions. Raises domain.OrderNotFound."""
         row = self._session.one(_SELECT_ORDER, order_id=order_id)
         if row is None:
             raise domain.OrderNotFound(order_id=order_id)
-        return order_from_rows(row, self._session.all(_SELECT_LINES, order_id=order_id))
+        return projection.shown(row, self._session.all(_SELECT_LINES, order_id=order_id))
+
+    def is_settled(self, order_id: str) -> bool:
+        """Whether nothing is under way for the order. Raises domain.OrderNotFound."""
+        row = self._session.one(_SELECT_UNDER_WAY, order_id=order_id)
+        if row is None:
+            raise domain.OrderNotFound(order_id=order_id)
+        return not row["under_way"]
 
     def _project(self, order: domain.Order) -> None:
-        self._session.run(_UPSERT_ORDER, **order_row(order))
-        if order.saved_version == 0:
-            self._session.many(_INSERT_LINE, line_rows(order))
+        self._session.run(_UPSERT_ORDER, **projection.order_row(order))
+        if order.saved_version == 0 or order.refunds:
+            self._session.many(_UPSERT_LINE, projection.line_rows(order))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,80 +170,18 @@ class Drives:
         )
 
 
-def event_from_stored(stored: event_store.StoredEvent) -> domain.Event:
-    return domain.Event(fact=convert.fact_from_proto(pb.OrderEvent.FromString(stored.body)), at=stored.at)
+def stored_event(row: sa.RowMapping) -> event_store.StoredEvent:
+    """A row of `order_events` that a query found."""
+    return event_store.StoredEvent(**{**row, "at": from_micros(row["at"])})
 
 
-def _stored(order: domain.Order, event: domain.Event) -> event_store.NewEvent:
+def event_from_stored(stored: event_store.StoredEvent) -> facts.Event:
+    return facts.Event(fact=convert.fact_from_proto(pb.OrderEvent.FromString(stored.body)), at=stored.at)
+
+
+def _stored(order: domain.Order, event: facts.Event) -> event_store.NewEvent:
     message = convert.fact_to_proto(order, event.fact)
     return event_store.NewEvent(type=str(message.WhichOneof("fact")), body=message.SerializeToString())
-
-
-def order_row(order: domain.Order) -> dict[str, object]:
-    """The row that this order is shown by."""
-    return {
-        "order_id": order.id,
-        "user_id": order.user_id,
-        "state": str(order.state),
-        "total_minor": order.total.amount_minor,
-        "currency": order.total.currency,
-        "payment_method_id": order.payment_method_id,
-        "rejection_reason": order.rejection_reason,
-        "cancel_reason": order.cancel_reason,
-        "needs_attention": order.needs_attention,
-        "reservation_id": order.reservation_id,
-        "payment_id": order.payment_id,
-        "version": order.version,
-        "create_time": to_micros(order.create_time),
-        "update_time": to_micros(order.update_time),
-    }
-
-
-def line_rows(order: domain.Order) -> list[dict[str, object]]:
-    """The rows that this order's lines are shown by."""
-    return [
-        {
-            "order_id": order.id,
-            "line": number,
-            "product_id": line.product_id,
-            "sku": line.sku,
-            "name": line.name,
-            "quantity": line.quantity,
-            "unit_price_minor": line.unit_price.amount_minor,
-        }
-        for number, line in enumerate(order.lines, start=1)
-    ]
-
-
-def order_from_rows(row: Row, lines: Iterable[Row]) -> domain.Order:
-    """The order that rows show. It knows where it stands, not what to do: for that, ask its events."""
-    currency = row["currency"]
-    return domain.Order(
-        id=row["order_id"],
-        user_id=row["user_id"],
-        lines=tuple(
-            domain.Line(
-                product_id=line["product_id"],
-                sku=line["sku"],
-                name=line["name"],
-                quantity=line["quantity"],
-                unit_price=Money(line["unit_price_minor"], currency),
-            )
-            for line in lines
-        ),
-        total=Money(row["total_minor"], currency),
-        payment_method_id=row["payment_method_id"],
-        create_time=from_micros(row["create_time"]),
-        update_time=from_micros(row["update_time"]),
-        state=domain.State(row["state"]),
-        version=row["version"],
-        to_do=(),
-        rejection_reason=row["rejection_reason"],
-        cancel_reason=row["cancel_reason"],
-        needs_attention=bool(row["needs_attention"]),
-        reservation_id=row["reservation_id"],
-        payment_id=row["payment_id"],
-    )
 
 
 def _drive(row: Row) -> Drive:
@@ -237,20 +193,21 @@ def _drive(row: Row) -> Drive:
     )
 
 
-def _upsert(table: sa.Table, key: str) -> Statement:
+def _upsert(table: sa.Table, *key: str) -> Statement:
     statement = insert(table)
-    changed = {column.name: statement.excluded[column.name] for column in table.columns if column.name != key}
-    return Statement(statement.on_conflict_do_update(index_elements=[key], set_=changed))
+    changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in key}
+    return Statement(statement.on_conflict_do_update(index_elements=list(key), set_=changed))
 
 
 _EVENTS: Final = EventStore(order_events)
 _B_ORDER: Final = sa.bindparam("order_id", type_=sa.String)
 _SELECT_ORDER: Final = Statement(sa.select(orders).where(orders.c.order_id == _B_ORDER))
+_SELECT_UNDER_WAY: Final = Statement(sa.select(orders.c.under_way).where(orders.c.order_id == _B_ORDER))
 _SELECT_LINES: Final = Statement(
     sa.select(order_lines).where(order_lines.c.order_id == _B_ORDER).order_by(order_lines.c.line)
 )
 _UPSERT_ORDER: Final = _upsert(orders, "order_id")
-_INSERT_LINE: Final = Statement(sa.insert(order_lines))
+_UPSERT_LINE: Final = _upsert(order_lines, "order_id", "line")
 
 # Of an UPDATE, parameters named as columns are taken for new values: the key needs a name of its own.
 _THIS_DRIVE: Final = order_drives.c.order_id == sa.bindparam("b_order_id", type_=sa.String)

@@ -27,6 +27,11 @@ orders = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("create_time", sa.BigInteger, nullable=False),
     sa.Column("update_time", sa.BigInteger, nullable=False),
+    sa.Column("under_way", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("ship_time", sa.BigInteger),
+    sa.Column("deliver_time", sa.BigInteger),
+    sa.Column("tracking_reference", sa.String(100), nullable=False, server_default=""),
+    sa.Column("refunded_minor", sa.BigInteger, nullable=False, server_default="0"),
     # Lists go newest first, of one user or of all, in one state or in any.
     sa.Index("orders_by_time", "create_time", "order_id"),
     sa.Index("orders_by_user", "user_id", "create_time", "order_id"),
@@ -43,6 +48,7 @@ order_lines = sa.Table(
     sa.Column("name", sa.String(200), nullable=False),
     sa.Column("quantity", sa.BigInteger, nullable=False),
     sa.Column("unit_price_minor", sa.BigInteger, nullable=False),
+    sa.Column("refunded_quantity", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 # Who drives an order that is under way, and when it is next due. Scheduling only: what to do stands in

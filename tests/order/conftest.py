@@ -6,20 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from services.chassis.feed import Feed
 from services.chassis.storage.database import Store
 from services.chassis.storage.migrations import migrate
 from services.chassis.testing import FakeClock
 from services.kernel.clock import SystemClock
-from services.kernel.ids import TimeOrderedIds
+from services.kernel.ids import TimeOrderedIds, derived
 from services.kernel.money import Money
 from services.order import __path__ as order_path
-from services.order import domain
-from services.order.domain import Step
+from services.order import domain, facts
+from services.order.facts import Step
 from services.order.participants import Answer, Done, request_id
 from services.order.store import Transaction
 
 Script = dict[Step, list[Answer]]
-LINE = domain.Line("0190aaaa-0000-7000-8000-000000000001", "SKU", "Coffee", 2, Money(450, "USD"))
+LINE = facts.Line("0190aaaa-0000-7000-8000-000000000001", "SKU", "Coffee", 2, Money(450, "USD"))
 USER = "0190bbbb-0000-7000-8000-000000000001"
 METHOD = "0190cccc-0000-7000-8000-000000000001"
 
@@ -36,15 +37,15 @@ class ScriptedParticipants:
         self.asked.append((step, request_id(order, step)))
         self.before(step)
         answers = self.script.get(step)
-        return answers.pop(0) if answers else Done(f"ref-{step}")
+        return answers.pop(0) if answers else Done(derived("ref", step))
 
     @property
     def steps(self) -> list[Step]:
         return [step for step, _ in self.asked]
 
 
-def placed() -> domain.Placed:
-    return domain.Placed(USER, (LINE,), LINE.total, METHOD)
+def placed() -> facts.Placed:
+    return facts.Placed(USER, (LINE,), LINE.total, METHOD)
 
 
 @pytest.fixture
@@ -60,11 +61,16 @@ def database_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store[Transaction]]:
+def feed() -> Feed:
+    return Feed()
+
+
+@pytest.fixture
+async def store(database_url: str, feed: Feed) -> AsyncIterator[Store[Transaction]]:
     ids = TimeOrderedIds(SystemClock())
     async with Store(
         database_url,
-        open_transaction=lambda session: Transaction(session, ids),
+        open_transaction=lambda session: Transaction(session, ids, feed),
         clock=SystemClock(),
         secret=b"test",
     ) as store:

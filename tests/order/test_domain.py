@@ -6,26 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.kernel import errors
 from services.kernel.money import AMOUNT_MINOR_MAX, Money
 from services.order import domain
-from services.order.domain import (
-    FORWARD,
+from services.order.domain import FORWARD, Order, State, next_step, place, replay
+from services.order.facts import (
     CancelRequested,
     Confirmed,
     Event,
     Line,
     NeedsAttention,
-    Order,
     Placed,
+    Refunded,
+    RefundRequested,
     Rejected,
-    State,
     Step,
     StepDone,
     StepGivenUp,
     StepRefused,
-    next_step,
-    place,
-    replay,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -107,6 +105,13 @@ def test_a_cancel_undoes_both_participants_wherever_the_order_is(done: int) -> N
     assert undone(order).state is State.CANCELLED
 
 
+def test_an_undo_may_be_the_first_to_hear_of_what_a_call_had_made() -> None:
+    order = placed().cancel(reason="", at=LATER)
+    order = order.apply(StepDone(Step.VOID_PAYMENT, 1, "p1"), at=LATER)
+    order = order.apply(StepDone(Step.RELEASE_STOCK, 1, "r1"), at=LATER)
+    assert (order.payment_id, order.reservation_id) == ("p1", "r1")
+
+
 def test_cancelling_twice_changes_nothing() -> None:
     order = placed().cancel(reason="first", at=NOW).saved()
     assert order.cancel(reason="second", at=LATER) is order
@@ -163,7 +168,10 @@ def test_no_events_are_no_order() -> None:
 
 
 MOVES = st.lists(
-    st.sampled_from(["done", "refused", "given_up", "cancel", "force", "attention"]), max_size=14
+    st.sampled_from(
+        ["done", "refused", "given_up", "cancel", "force", "attention", "ship", "deliver", "refund"]
+    ),
+    max_size=18,
 )
 
 
@@ -179,11 +187,18 @@ def moved(order: Order, move: str) -> Order:
                 return order.raise_attention(step, 8, at=LATER)
             case "done" if step:
                 return order.apply(StepDone(step, 1, "ref"), at=LATER)
+            case "ship":
+                return order.ship(tracking_reference="T", at=LATER)
+            case "deliver":
+                return order.deliver(at=LATER)
+            case "refund":
+                refund_id = f"r{order.version}"
+                return order.refund(refund_id, {"p1": 1}, return_stock=False, reason="", at=LATER)
             case "refused" if step in FORWARD:
                 return order.apply(StepRefused(step, 1, "NO"), at=LATER)
             case "given_up" if step in FORWARD:
                 return order.apply(StepGivenUp(step, 3, "UNKNOWN"), at=LATER)
-    except (domain.OrderNotCancellable, domain.OrderNotCompensatable):
+    except errors.WrongState:
         pass
     return order
 
@@ -214,12 +229,12 @@ def test_an_order_that_may_have_taken_something_never_ends_without_giving_it_bac
     for move in moves:
         order = moved(order, move)
     order = undone(order)
-    if order.state is not State.CONFIRMED:
+    if order.state not in domain.STANDING:
         facts = [event.fact for event in order.pending_events]
         turned = next(
             i
             for i, f in enumerate(facts)
-            if not isinstance(f, Placed | StepDone | NeedsAttention | Confirmed)
+            if not isinstance(f, Placed | StepDone | NeedsAttention | Confirmed | RefundRequested | Refunded)
         )
         asked = {f.step for f in facts[:turned] if isinstance(f, StepDone)}
         undo = {f.step for f in facts[turned:] if isinstance(f, StepDone)}
@@ -229,3 +244,111 @@ def test_an_order_that_may_have_taken_something_never_ends_without_giving_it_bac
 
 def test_events_are_values() -> None:
     assert Event(CancelRequested("r"), NOW) == Event(CancelRequested("r"), NOW)
+
+
+def shipped() -> Order:
+    return confirmed().ship(tracking_reference="T1", at=LATER).saved()
+
+
+def test_a_confirmed_order_is_shipped_and_delivered() -> None:
+    order = shipped()
+    assert (order.state, order.ship_time, order.tracking_reference) == (State.SHIPPED, LATER, "T1")
+    order = order.deliver(at=LATER).saved()
+    assert (order.state, order.deliver_time) == (State.DELIVERED, LATER)
+    assert order.deliver(at=LATER) is order
+    assert order.ship(tracking_reference="T2", at=LATER) is order
+
+
+def test_only_a_confirmed_order_is_shipped_and_only_a_shipped_one_delivered() -> None:
+    for order in (placed(), undone(placed().cancel(reason="", at=NOW))):
+        with pytest.raises(domain.OrderNotShippable):
+            order.ship(tracking_reference="", at=LATER)
+    with pytest.raises(domain.OrderNotDeliverable):
+        confirmed().deliver(at=LATER)
+
+
+def test_a_shipped_order_refuses_to_be_cancelled() -> None:
+    with pytest.raises(domain.OrderNotCancellable):
+        shipped().cancel(reason="", at=LATER)
+
+
+def refunded(order: Order, pieces: int, *, refund_id: str = "r1", return_stock: bool = False) -> Order:
+    wanted = {"p1": pieces} if pieces else {}
+    return order.refund(refund_id, wanted, return_stock=return_stock, reason="broken", at=LATER)
+
+
+def test_a_refund_is_an_event_before_it_is_a_call() -> None:
+    order = refunded(shipped(), 1)
+    assert order.state is State.SHIPPED
+    assert order.to_do == (Step.REFUND_PAYMENT,)
+    order = undone(order)
+    assert (order.state, order.refunded_total) == (State.PARTIALLY_REFUNDED, Money(450, "USD"))
+    assert order.pending_events[-1].fact == Refunded("r1", Money(450, "USD"), full=False)
+
+
+def test_goods_that_were_not_shipped_go_back_on_sale() -> None:
+    order = refunded(confirmed(), 1)
+    assert order.to_do == (Step.REFUND_PAYMENT, Step.RETURN_STOCK)
+    order = undone(order)
+    assert order.state is State.PARTIALLY_REFUNDED
+    assert order.ship(tracking_reference="", at=LATER).state is State.PARTIALLY_REFUNDED
+
+
+def test_shipped_goods_go_back_on_sale_only_if_they_are_back() -> None:
+    assert refunded(shipped(), 1).to_do == (Step.REFUND_PAYMENT,)
+    assert refunded(shipped(), 1, return_stock=True).to_do == (Step.REFUND_PAYMENT, Step.RETURN_STOCK)
+
+
+def test_refunding_everything_before_shipping_calls_the_order_off() -> None:
+    assert refunded(confirmed(), 0).state is State.CANCELLING
+    assert refunded(undone(refunded(confirmed(), 1)).saved(), 1, refund_id="r2").state is State.CANCELLING
+
+
+def test_refunding_everything_after_shipping_ends_refunded() -> None:
+    order = undone(refunded(shipped(), 0))
+    assert (order.state, order.refunded_total) == (State.REFUNDED, order.total)
+    with pytest.raises(domain.OrderNotRefundable):
+        refunded(order, 1, refund_id="r2")
+
+
+def test_no_more_is_refunded_than_was_bought() -> None:
+    with pytest.raises(domain.RefundExceedsOrder) as refused:
+        refunded(shipped(), 3)
+    assert refused.value.metadata == {"product_id": "p1", "left": "2", "asked": "3"}
+    under_way = refunded(shipped(), 1)
+    with pytest.raises(domain.RefundExceedsOrder):
+        refunded(under_way, 2, refund_id="r2")
+    with pytest.raises(domain.RefundExceedsOrder):
+        shipped().refund("r1", {"p2": 1}, return_stock=False, reason="", at=LATER)
+
+
+def test_refunds_are_seen_through_one_after_the_other() -> None:
+    order = refunded(refunded(shipped(), 1, return_stock=True), 1, refund_id="r2")
+    assert order.to_do == (Step.REFUND_PAYMENT, Step.RETURN_STOCK, Step.REFUND_PAYMENT)
+    order = order.apply(StepDone(Step.REFUND_PAYMENT, 1), at=LATER)
+    assert order.refund_under_way == order.refunds[0]
+    order = order.apply(StepDone(Step.RETURN_STOCK, 1), at=LATER)
+    assert order.refund_under_way == order.refunds[1]
+    order = order.apply(StepDone(Step.REFUND_PAYMENT, 1), at=LATER)
+    assert (order.state, order.refund_under_way) == (State.REFUNDED, None)
+    assert [e.fact.refund_id for e in order.pending_events if isinstance(e.fact, Refunded)] == ["r1", "r2"]
+
+
+def test_a_cancel_after_a_partial_refund_undoes_the_rest() -> None:
+    order = undone(refunded(confirmed(), 1)).cancel(reason="", at=LATER)
+    assert order.to_do == (Step.VOID_PAYMENT, Step.RELEASE_STOCK)
+    assert undone(order).state is State.CANCELLED
+
+
+def test_a_cancel_during_a_refund_takes_its_place() -> None:
+    order = refunded(confirmed(), 1).cancel(reason="", at=LATER)
+    assert order.to_do == (Step.VOID_PAYMENT, Step.RELEASE_STOCK)
+    assert undone(order).state is State.CANCELLED
+
+
+@pytest.mark.parametrize(
+    "order", [placed(), undone(placed().cancel(reason="", at=NOW))], ids=["pending", "cancelled"]
+)
+def test_what_is_not_confirmed_is_not_refunded(order: Order) -> None:
+    with pytest.raises(domain.OrderNotRefundable):
+        refunded(order, 1)

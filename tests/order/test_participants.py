@@ -10,13 +10,18 @@ from bodega.inventory.v1 import inventory_pb2
 from bodega.payment.v1 import payment_pb2
 
 from services.chassis import status
-from services.order import domain
-from services.order.domain import Step
+from services.kernel.money import Money
+from services.order import domain, facts
+from services.order.facts import Step
 from services.order.participants import REFUSALS, Answer, Done, Participants, Refused, Unknown, request_id
-from tests.order.conftest import placed
+from tests.order.conftest import LINE, placed
 
 Payment = payment_pb2.Payment
 ORDER = domain.place("0190dddd-0000-7000-8000-000000000001", placed(), at=datetime(2026, 1, 1, tzinfo=UTC))
+USD_9 = Money(900, "USD")
+REFUND_STEPS = (Step.REFUND_PAYMENT, Step.RETURN_STOCK)
+REFUND = facts.RefundRequested("0190eeee-0000-7000-8000-000000000001", ((LINE.product_id, 1),), USD_9, True)
+REFUNDED = ORDER.record(REFUND, at=ORDER.create_time)
 
 
 class Stub:
@@ -39,7 +44,7 @@ class Stub:
 def ask(step: Step, answer: Any, stub: Stub | None = None) -> Awaitable[Answer]:
     stub = stub or Stub(answer)
     participants = Participants(stub, stub, hold_s=900)  # type: ignore[arg-type]
-    return participants.ask(ORDER, step)
+    return participants.ask(REFUNDED if step in REFUND_STEPS else ORDER, step)
 
 
 def error(code: grpc.StatusCode, reason: str) -> grpc.aio.AioRpcError:
@@ -103,6 +108,8 @@ async def test_a_refusal_of_one_step_is_none_of_another() -> None:
         (Step.VOID_PAYMENT, Payment.STATE_AUTHORIZED, Unknown("STATE_AUTHORIZED")),
         (Step.VOID_PAYMENT, Payment.STATE_CAPTURED, Unknown("STATE_CAPTURED")),
         (Step.VOID_PAYMENT, Payment.STATE_UNKNOWN, Unknown("STATE_UNKNOWN")),
+        (Step.REFUND_PAYMENT, Payment.STATE_REFUNDED, Done("p1")),
+        (Step.REFUND_PAYMENT, Payment.STATE_CAPTURED, Unknown("STATE_CAPTURED")),
     ],
 )
 async def test_a_payment_is_believed_only_in_the_state_that_the_step_wants(
@@ -122,5 +129,23 @@ async def test_a_request_carries_the_id_of_its_order_step_and_version() -> None:
     await ask(Step.RESERVE_STOCK, None, stub)
     await ask(Step.RESERVE_STOCK, None, stub)
     assert {request.request_id for request in stub.requests} == {request_id(ORDER, Step.RESERVE_STOCK)}
-    later = ORDER.apply(domain.StepDone(Step.RESERVE_STOCK, 1), at=ORDER.create_time)
-    assert len({request_id(order, step) for order in (ORDER, later) for step in Step}) == 2 * len(Step)
+    later = ORDER.apply(facts.StepDone(Step.RESERVE_STOCK, 1), at=ORDER.create_time)
+    steps = [step for step in Step if step not in REFUND_STEPS]
+    assert len({request_id(order, step) for order in (ORDER, later) for step in steps}) == 2 * len(steps)
+
+
+async def test_a_refund_carries_its_own_id_whatever_the_version() -> None:
+    stub = Stub(Payment(payment_id="p1", state=Payment.STATE_PARTIALLY_REFUNDED))
+    assert await ask(Step.REFUND_PAYMENT, None, stub) == Done("p1")
+    (request,) = stub.requests
+    assert (request.refund_id, request.amount.units) == (REFUND.refund_id, 9)
+    later = REFUNDED.raise_attention(Step.REFUND_PAYMENT, 8, at=ORDER.create_time)
+    assert request.request_id == request_id(later, Step.REFUND_PAYMENT)
+
+
+async def test_a_return_names_the_pieces_that_come_back() -> None:
+    stub = Stub(inventory_pb2.Reservation(reservation_id="r1"))
+    assert await ask(Step.RETURN_STOCK, None, stub) == Done("r1")
+    (request,) = stub.requests
+    assert request.return_id == REFUND.refund_id
+    assert [(line.product_id, line.quantity) for line in request.lines] == [(LINE.product_id, 1)]

@@ -7,11 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from services.chassis.feed import Feed
 from services.chassis.policy.backoff import Backoff
 from services.chassis.storage.database import Store
+from services.chassis.storage.session import Session
 from services.kernel.clock import SystemClock
-from services.order import domain
-from services.order.domain import FORWARD, State, Step, StepGivenUp, StepRefused
+from services.order import domain, facts
+from services.order.domain import FORWARD, State
+from services.order.facts import Step, StepGivenUp, StepRefused
 from services.order.participants import Done, Participants, Refused, Unknown
 from services.order.saga import ATTENTION_ATTEMPTS, Patience, Saga
 from services.order.store import Transaction
@@ -30,7 +33,11 @@ def saga_of(
     driver: str = "a",
 ) -> Saga:
     asks: Participants = participants  # type: ignore[assignment]  # the same one method
-    return Saga(store, asks, clock=SystemClock(), patience=patience, driver=driver)
+    return Saga(store, asks, clock=SystemClock(), patience=patience, driver=driver, feed=feed_of(store))
+
+
+def feed_of(store: Store[Transaction]) -> Feed:
+    return store.transaction(Session(store._reader, store._database)).orders._feed
 
 
 @asynccontextmanager
@@ -138,10 +145,10 @@ async def test_undoing_is_retried_past_all_patience_and_asks_for_attention(
     )
     order = await driven(store, participants, AT_ONCE)
     assert order.state is State.REJECTED
-    facts = [event.fact for event in await store.read(lambda tx: tx.orders.history(ID))]
-    attention = [fact for fact in facts if isinstance(fact, domain.NeedsAttention)]
-    assert attention == [domain.NeedsAttention(Step.VOID_PAYMENT, ATTENTION_ATTEMPTS)]
-    done = next(f for f in facts if isinstance(f, domain.StepDone) and f.step is Step.VOID_PAYMENT)
+    history = [event.fact for event in await store.read(lambda tx: tx.orders.history(ID))]
+    attention = [fact for fact in history if isinstance(fact, facts.NeedsAttention)]
+    assert attention == [facts.NeedsAttention(Step.VOID_PAYMENT, ATTENTION_ATTEMPTS)]
+    done = next(f for f in history if isinstance(f, facts.StepDone) and f.step is Step.VOID_PAYMENT)
     assert done.attempts == ATTENTION_ATTEMPTS + 4
 
 
@@ -220,9 +227,7 @@ async def test_two_drivers_on_one_order_are_harmless(store: Store[Transaction]) 
         other.take(order)
         ending = await ended(store, one)
     assert ending.state is State.CONFIRMED
-    confirmed = [
-        e for e in await store.read(lambda tx: tx.orders.history(ID)) if e.fact == domain.Confirmed()
-    ]
+    confirmed = [e for e in await store.read(lambda tx: tx.orders.history(ID)) if e.fact == facts.Confirmed()]
     assert len(confirmed) == 1
 
 
@@ -230,11 +235,34 @@ async def test_waiting_for_an_order_ends_with_the_time_given(store: Store[Transa
     saga = saga_of(store, ScriptedParticipants())
     await accept(store, saga)  # nobody drives it
     await saga.settled(ID, timeout_s=0.01)
-    assert not (await store.read(lambda tx: tx.orders.row(ID))).is_settled
-    assert saga._watchers == {}
+    assert not (await store.read(lambda tx: tx.orders.is_settled(ID)))
+    assert feed_of(store).watchers == 0
 
 
 async def test_the_refusal_of_a_step_stands_in_the_history(store: Store[Transaction]) -> None:
     await driven(store, ScriptedParticipants({Step.RESERVE_STOCK: [UNAVAILABLE, Refused("OUT_OF_STOCK")]}))
-    facts = [event.fact for event in await store.read(lambda tx: tx.orders.history(ID))]
-    assert facts[1:] == [StepRefused(Step.RESERVE_STOCK, 2, "OUT_OF_STOCK"), domain.Rejected()]
+    history = [event.fact for event in await store.read(lambda tx: tx.orders.history(ID))]
+    assert history[1:] == [StepRefused(Step.RESERVE_STOCK, 2, "OUT_OF_STOCK"), facts.Rejected()]
+
+
+async def test_a_cancel_during_a_call_that_ends_unknown_is_driven_at_once(store: Store[Transaction]) -> None:
+    slow = Patience(timedelta(hours=1), Backoff(3600, 3600))
+    participants = ScriptedParticipants({Step.RESERVE_STOCK: [UNAVAILABLE]})
+    saga = saga_of(store, participants, slow)
+    original = participants.ask
+
+    async def ask(order: domain.Order, step: Step) -> object:
+        answer = await original(order, step)
+        if step is Step.RESERVE_STOCK:
+
+            def cancel(tx: Transaction) -> None:
+                tx.orders.save(tx.orders.get(ID).cancel(reason="buyer", at=datetime.now(UTC)))
+                tx.drives.wake(ID, now=datetime.now(UTC))
+
+            await store.write(cancel)
+        return answer
+
+    participants.ask = ask  # type: ignore[method-assign,assignment]
+    async with running(saga):
+        saga.take(await accept(store, saga))
+        assert (await ended(store, saga)).state is State.CANCELLED

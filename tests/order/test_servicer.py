@@ -11,11 +11,13 @@ import pytest
 from bodega.inventory.v1 import inventory_pb2, inventory_pb2_grpc
 from bodega.order.v1 import order_pb2 as pb
 from bodega.order.v1 import order_pb2_grpc
+from bodega.payment.v1 import payment_pb2, payment_pb2_grpc
 from bodega.user.v1 import user_pb2, user_pb2_grpc
 from google.rpc import error_details_pb2
 from google.type.money_pb2 import Money as MoneyMessage
 
 from services.chassis import status
+from services.chassis.feed import Feed
 from services.chassis.paging import Pages
 from services.chassis.policy.backoff import Backoff
 from services.chassis.storage.database import Store
@@ -23,13 +25,15 @@ from services.chassis.testing import serving
 from services.kernel import errors
 from services.kernel.clock import SystemClock
 from services.kernel.ids import TimeOrderedIds
-from services.order.domain import Step
+from services.order.details import Details
+from services.order.facts import Step
 from services.order.neighbours import Neighbours
 from services.order.participants import Participants, Refused, Unknown
 from services.order.queries import Queries
 from services.order.saga import Patience, Saga
 from services.order.servicer import OrderServicer
 from services.order.store import Transaction
+from services.order.watch import OrderWatch
 from tests.order.conftest import METHOD, USER, ScriptedParticipants
 
 COFFEE = "0190aaaa-0000-7000-8000-000000000001"
@@ -78,10 +82,31 @@ class Catalog(inventory_pb2_grpc.CatalogServiceServicer):
 
 
 @dataclass
+class Stock(inventory_pb2_grpc.InventoryServiceServicer):
+    down: bool = False
+
+    async def CheckAvailability(
+        self, request: inventory_pb2.CheckAvailabilityRequest, context: Any
+    ) -> inventory_pb2.CheckAvailabilityResponse:
+        if self.down:
+            raise RuntimeError("broken on purpose")
+        return inventory_pb2.CheckAvailabilityResponse(available=True, available_quantity=7)
+
+
+@dataclass
+class Payments(payment_pb2_grpc.PaymentServiceServicer):
+    async def GetPayment(self, request: payment_pb2.GetPaymentRequest, context: Any) -> payment_pb2.Payment:
+        return payment_pb2.Payment(
+            payment_id=request.payment_id, state=payment_pb2.Payment.STATE_CAPTURED, captured_amount=USD_4_50
+        )
+
+
+@dataclass
 class Shop:
     orders: order_pb2_grpc.OrderServiceStub
     users: Users
     catalog: Catalog
+    stock: Stock
     participants: ScriptedParticipants
     store: Store[Transaction]
 
@@ -90,16 +115,18 @@ class Shop:
 
 
 @pytest.fixture
-async def shop(store: Store[Transaction]) -> AsyncIterator[Shop]:
+async def shop(store: Store[Transaction], feed: Feed) -> AsyncIterator[Shop]:
     clock, participants = SystemClock(), ScriptedParticipants()
-    users, catalog = Users(), Catalog()  # type: ignore[abstract]  # only what an order asks of them
+    users, catalog, stock, payments = Users(), Catalog(), Stock(), Payments()  # type: ignore[abstract]
     asks: Participants = participants  # type: ignore[assignment]
     patience = Patience(timedelta(hours=1), Backoff(0.001, 0.002))
-    saga = Saga(store, asks, clock=clock, patience=patience, driver="a")
-    neighbours_files = [user_pb2.DESCRIPTOR, inventory_pb2.DESCRIPTOR]
+    saga = Saga(store, asks, clock=clock, patience=patience, driver="a", feed=feed)
+    neighbours_files = [user_pb2.DESCRIPTOR, inventory_pb2.DESCRIPTOR, payment_pb2.DESCRIPTOR]
     async with serving(
         (user_pb2_grpc.add_UserServiceServicer_to_server, users),
         (inventory_pb2_grpc.add_CatalogServiceServicer_to_server, catalog),
+        (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, stock),
+        (payment_pb2_grpc.add_PaymentServiceServicer_to_server, payments),
         files=neighbours_files,
     ) as neighbours:
         servicer = OrderServicer(
@@ -108,7 +135,14 @@ async def shop(store: Store[Transaction]) -> AsyncIterator[Shop]:
                 user_pb2_grpc.UserServiceStub(neighbours), inventory_pb2_grpc.CatalogServiceStub(neighbours)
             ),
             saga,
-            Queries(store, Pages(b"test", clock=clock)),
+            queries=Queries(store, Pages(b"test", clock=clock)),
+            details=Details(
+                user_pb2_grpc.UserServiceStub(neighbours),
+                inventory_pb2_grpc.InventoryServiceStub(neighbours),
+                payment_pb2_grpc.PaymentServiceStub(neighbours),
+                clock=clock,
+            ),
+            watch=OrderWatch(store, feed),
             clock=clock,
             ids=TimeOrderedIds(clock),
         )
@@ -116,7 +150,7 @@ async def shop(store: Store[Transaction]) -> AsyncIterator[Shop]:
         async with serving(
             (order_pb2_grpc.add_OrderServiceServicer_to_server, servicer), files=[pb.DESCRIPTOR]
         ) as channel:
-            yield Shop(order_pb2_grpc.OrderServiceStub(channel), users, catalog, participants, store)
+            yield Shop(order_pb2_grpc.OrderServiceStub(channel), users, catalog, stock, participants, store)
         driving.cancel()
         await asyncio.wait([driving])
 
@@ -338,6 +372,149 @@ async def test_operators_see_resume_and_force_stuck_orders(shop: Shop) -> None:
     assert await refused(
         shop.orders.ResumeOrder(pb.ResumeOrderRequest(order_id=order.order_id, request_id="o4"))
     ) == (grpc.StatusCode.FAILED_PRECONDITION, "ORDER_SETTLED")
+
+
+async def ship(shop: Shop, order_id: str, state: Any = pb.Order.STATE_SHIPPED) -> pb.Order:
+    request = pb.UpdateOrderStatusRequest(
+        order_id=order_id, state=state, tracking_reference="T-1", request_id=f"ship-{state}"
+    )
+    return await shop.orders.UpdateOrderStatus(request)
+
+
+async def settled(shop: Shop, order_id: str, state: Any) -> pb.Order:
+    async with asyncio.timeout(10):
+        while True:
+            order = await shop.orders.GetOrder(pb.GetOrderRequest(order_id=order_id))
+            if order.state == state:
+                return order
+
+
+async def test_an_order_is_shipped_delivered_and_partly_refunded(shop: Shop) -> None:
+    order = await shop.orders.CreateOrder(wanted())
+    order = await ship(shop, order.order_id)
+    assert (order.state, order.tracking_reference) == (pb.Order.STATE_SHIPPED, "T-1")
+    assert order.HasField("ship_time")
+    order = await ship(shop, order.order_id, pb.Order.STATE_DELIVERED)
+    assert order.state == pb.Order.STATE_DELIVERED
+    refund = pb.RefundOrderRequest(
+        order_id=order.order_id,
+        lines=[pb.RefundLine(product_id=COFFEE, quantity=1)],
+        reason="one was broken",
+        request_id="f1",
+    )
+    await shop.orders.RefundOrder(refund)
+    order = await settled(shop, order.order_id, pb.Order.STATE_PARTIALLY_REFUNDED)
+    assert order.refunded_total == USD_4_50
+    assert order.lines[0].refunded_quantity == 1
+    assert shop.participants.steps[-1] is Step.REFUND_PAYMENT
+    await shop.orders.RefundOrder(refund)
+    again = await shop.orders.GetOrder(pb.GetOrderRequest(order_id=order.order_id))
+    assert again.refunded_total == USD_4_50
+
+
+async def test_a_shipped_order_cannot_be_cancelled(shop: Shop) -> None:
+    order = await shop.orders.CreateOrder(wanted())
+    await ship(shop, order.order_id)
+    cancel = pb.CancelOrderRequest(order_id=order.order_id, request_id="c1")
+    assert await refused(shop.orders.CancelOrder(cancel)) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "ORDER_NOT_CANCELLABLE",
+    )
+
+
+async def test_more_than_was_bought_is_not_refunded(shop: Shop) -> None:
+    order = await shop.orders.CreateOrder(wanted())
+    lines = [pb.RefundLine(product_id=COFFEE, quantity=2), pb.RefundLine(product_id=COFFEE, quantity=1)]
+    refund = pb.RefundOrderRequest(order_id=order.order_id, lines=lines, request_id="f1")
+    assert await refused(shop.orders.RefundOrder(refund)) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "REFUND_EXCEEDS_ORDER",
+    )
+
+
+async def test_no_other_state_than_shipped_and_delivered_is_set(shop: Shop) -> None:
+    order = await shop.orders.CreateOrder(wanted())
+    assert (await refused(ship(shop, order.order_id, pb.Order.STATE_CANCELLED)))[0] is (
+        grpc.StatusCode.INVALID_ARGUMENT
+    )
+
+
+async def test_details_say_how_fresh_each_part_is(shop: Shop) -> None:
+    order = await shop.orders.CreateOrder(wanted())
+    request = pb.GetOrderDetailsRequest(order_id=order.order_id)
+    details = await shop.orders.GetOrderDetails(request)
+    assert details.order == order
+    assert (details.buyer.freshness, details.buyer.active) == (pb.FRESHNESS_FRESH, True)
+    assert (details.payment.freshness, details.payment.payment_state) == (pb.FRESHNESS_FRESH, "CAPTURED")
+    assert [(part.freshness, part.available_quantity) for part in details.stock] == [(pb.FRESHNESS_FRESH, 7)]
+    shop.stock.down = True
+    details = await shop.orders.GetOrderDetails(request)
+    assert details.buyer.freshness == pb.FRESHNESS_FRESH
+    assert [(part.freshness, part.available_quantity) for part in details.stock] == [(pb.FRESHNESS_STALE, 7)]
+
+
+async def test_a_part_that_was_never_seen_is_unavailable_and_fails_nothing(shop: Shop) -> None:
+    shop.stock.down = True
+    order = await shop.orders.CreateOrder(wanted())
+    details = await shop.orders.GetOrderDetails(pb.GetOrderDetailsRequest(order_id=order.order_id))
+    (part,) = details.stock
+    assert (part.freshness, part.product_id) == (pb.FRESHNESS_UNAVAILABLE, COFFEE)
+    assert not part.HasField("available_quantity")
+
+
+async def test_a_thousand_watchers_see_every_version_once_and_in_order(shop: Shop, feed: Feed) -> None:
+    shop.participants.script[Step.AUTHORIZE_PAYMENT] = [Unknown("UNAVAILABLE")] * 3
+    order = await shop.orders.CreateOrder(wanted(wait_until_settled=False))
+
+    async def watched() -> list[int]:
+        versions = []
+        stream = shop.orders.WatchOrder(pb.WatchOrderRequest(order_id=order.order_id), timeout=60)
+        async for entry in stream:
+            versions.append(entry.version)
+            if entry.state == pb.Order.STATE_CONFIRMED:
+                stream.cancel()
+                break
+        return versions
+
+    seen = await asyncio.gather(*(watched() for _ in range(1000)))
+    assert set(map(tuple, seen)) == {(1, 2, 3, 4, 5, 6)}
+    async with asyncio.timeout(20):
+        while feed.watchers:
+            await shop.orders.GetOrder(pb.GetOrderRequest(order_id=order.order_id))
+
+
+async def test_a_watch_is_resumed_behind_a_version(shop: Shop) -> None:
+    order = await shop.orders.CreateOrder(wanted())
+    stream = shop.orders.WatchOrder(
+        pb.WatchOrderRequest(order_id=order.order_id, after_version=4), timeout=30
+    )
+    seen = []
+    async for entry in stream:
+        seen.append((entry.version, entry.event.WhichOneof("fact")))
+        if entry.version == 6:
+            await shop.orders.CancelOrder(pb.CancelOrderRequest(order_id=order.order_id, request_id="c1"))
+        if entry.state == pb.Order.STATE_CANCELLED:
+            break
+    stream.cancel()
+    assert [version for version, _ in seen] == list(range(5, 11))
+    assert seen[-1] == (10, "cancelled")
+
+
+async def test_a_watch_ends_well_before_its_deadline_and_at_a_drain(shop: Shop, feed: Feed) -> None:
+    order = await shop.orders.CreateOrder(wanted())
+    request = pb.WatchOrderRequest(order_id=order.order_id, after_version=6)
+    assert [entry async for entry in shop.orders.WatchOrder(request, timeout=1.1)] == []
+    first = pb.WatchOrderRequest(order_id=order.order_id, after_version=5)
+    seen = []
+    async for entry in shop.orders.WatchOrder(first, timeout=60):
+        seen.append(entry.version)
+        feed.close()
+    assert seen == [6]
+
+
+async def test_an_unknown_order_cannot_be_watched(shop: Shop) -> None:
+    stream = shop.orders.WatchOrder(pb.WatchOrderRequest(order_id=NOBODY), timeout=5)
+    assert await refused(anext(aiter(stream))) == (grpc.StatusCode.NOT_FOUND, "ORDER_NOT_FOUND")
 
 
 @pytest.mark.parametrize("method", ["GetOrder", "CancelOrder", "ListOrderEvents", "ResumeOrder"])

@@ -10,8 +10,8 @@ from services.chassis.audit import reading
 from services.chassis.storage import migrations
 from services.chassis.storage.database import Store
 from services.chassis.storage.faults import StaleVersion
-from services.order import audit, domain, tables
-from services.order.domain import Step, StepDone
+from services.order import audit, domain, projection, tables
+from services.order.facts import Step, StepDone
 from services.order.store import Drive, Transaction
 from tests.order.conftest import placed
 
@@ -37,9 +37,7 @@ async def test_the_row_shows_what_the_events_say(store: Store[Transaction]) -> N
     order = await accepted(store)
     order = order.apply(StepDone(Step.RESERVE_STOCK, 1, "r1"), at=LATER)
     await store.write(lambda tx: tx.orders.save(order))
-    shown = await store.read(lambda tx: tx.orders.row(ID))
-    assert (shown.state, shown.version, shown.reservation_id) == (domain.State.PENDING, 2, "r1")
-    assert (shown.lines, shown.total, shown.update_time) == (order.lines, order.total, LATER)
+    assert await store.read(lambda tx: tx.orders.shown(ID)) == projection.order_to_proto(order)
 
 
 async def test_only_one_of_two_who_move_the_same_version_wins(store: Store[Transaction]) -> None:
@@ -56,7 +54,7 @@ async def test_an_unknown_order_is_not_found(store: Store[Transaction]) -> None:
     with pytest.raises(domain.OrderNotFound):
         await store.read(lambda tx: tx.orders.get(ID))
     with pytest.raises(domain.OrderNotFound):
-        await store.read(lambda tx: tx.orders.row(ID))
+        await store.read(lambda tx: tx.orders.shown(ID))
 
 
 async def test_a_lapsed_lease_is_anyones_and_a_held_one_nobodys(store: Store[Transaction]) -> None:

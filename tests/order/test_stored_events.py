@@ -13,24 +13,28 @@ import pytest
 from bodega.order.v1 import order_pb2 as pb
 
 from services.kernel.money import Money
-from services.order import convert, domain
-from services.order.domain import Step
+from services.order import convert, domain, facts
+from services.order.facts import Step
 
 CORPUS = json.loads((Path(__file__).parent / "stored_events.json").read_text(encoding="utf-8"))
-LINE = domain.Line("p1", "SKU-1", "Coffee", 2, Money(450, "USD"))
+LINE = facts.Line("p1", "SKU-1", "Coffee", 2, Money(450, "USD"))
 
-FACTS: dict[str, domain.Fact] = {
-    "placed": domain.Placed("u1", (LINE,), Money(900, "USD"), "m1"),
-    "step_done": domain.StepDone(Step.RESERVE_STOCK, 2, "r1"),
-    "step_refused": domain.StepRefused(Step.AUTHORIZE_PAYMENT, 1, "PAYMENT_DECLINED"),
-    "step_given_up": domain.StepGivenUp(Step.CAPTURE_PAYMENT, 9, "UNAVAILABLE"),
-    "cancel_requested": domain.CancelRequested("changed my mind"),
-    "compensation_forced": domain.CompensationForced("stuck"),
-    "confirmed": domain.Confirmed(),
-    "rejected": domain.Rejected(),
-    "cancelled": domain.Cancelled(),
-    "needs_attention": domain.NeedsAttention(Step.VOID_PAYMENT, 8),
-    "late_money_returned": domain.LateMoneyReturned("p1", Money(900, "USD")),
+FACTS: dict[str, facts.Fact] = {
+    "placed": facts.Placed("u1", (LINE,), Money(900, "USD"), "m1"),
+    "step_done": facts.StepDone(Step.RESERVE_STOCK, 2, "r1"),
+    "step_refused": facts.StepRefused(Step.AUTHORIZE_PAYMENT, 1, "PAYMENT_DECLINED"),
+    "step_given_up": facts.StepGivenUp(Step.CAPTURE_PAYMENT, 9, "UNAVAILABLE"),
+    "cancel_requested": facts.CancelRequested("changed my mind"),
+    "compensation_forced": facts.CompensationForced("stuck"),
+    "confirmed": facts.Confirmed(),
+    "rejected": facts.Rejected(),
+    "cancelled": facts.Cancelled(),
+    "needs_attention": facts.NeedsAttention(Step.VOID_PAYMENT, 8),
+    "shipped": facts.Shipped("T-1"),
+    "delivered": facts.Delivered(),
+    "refund_requested": facts.RefundRequested("r1", (("p1", 1),), Money(450, "USD"), True, "broken"),
+    "refunded": facts.Refunded("r1", Money(450, "USD"), full=False),
+    "late_money_returned": facts.LateMoneyReturned("p1", Money(900, "USD")),
 }
 
 
@@ -42,9 +46,9 @@ def test_what_was_stored_is_still_read(stored: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("fact", FACTS.values(), ids=FACTS.keys())
-def test_what_is_stored_is_read_again(fact: domain.Fact) -> None:
+def test_what_is_stored_is_read_again(fact: facts.Fact) -> None:
     order = domain.place(
-        "o1", domain.Placed("u1", (LINE,), LINE.total, "m1"), at=datetime(2026, 1, 1, tzinfo=UTC)
+        "o1", facts.Placed("u1", (LINE,), LINE.total, "m1"), at=datetime(2026, 1, 1, tzinfo=UTC)
     )
     stored = convert.fact_to_proto(order, fact).SerializeToString()
     assert convert.fact_from_proto(pb.OrderEvent.FromString(stored)) == fact

@@ -42,6 +42,10 @@ class _StepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Step.ValueType],
     """Payment gives back whatever it holds or took."""
     STEP_RELEASE_STOCK: _Step.ValueType  # 6
     """Inventory gives back whatever it holds or sold."""
+    STEP_REFUND_PAYMENT: _Step.ValueType  # 7
+    """Payment gives back the amount of a refund."""
+    STEP_RETURN_STOCK: _Step.ValueType  # 8
+    """Inventory takes back the goods of a refund."""
 
 class Step(_Step, metaclass=_StepEnumTypeWrapper):
     """What the house does for an order, in this order; undoing goes the other way."""
@@ -60,7 +64,39 @@ STEP_VOID_PAYMENT: Step.ValueType  # 5
 """Payment gives back whatever it holds or took."""
 STEP_RELEASE_STOCK: Step.ValueType  # 6
 """Inventory gives back whatever it holds or sold."""
+STEP_REFUND_PAYMENT: Step.ValueType  # 7
+"""Payment gives back the amount of a refund."""
+STEP_RETURN_STOCK: Step.ValueType  # 8
+"""Inventory takes back the goods of a refund."""
 Global___Step: _TypeAlias = Step  # noqa: Y015
+
+class _Freshness:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FreshnessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Freshness.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FRESHNESS_UNSPECIFIED: _Freshness.ValueType  # 0
+    """Never sent."""
+    FRESHNESS_FRESH: _Freshness.ValueType  # 1
+    """Read for this answer."""
+    FRESHNESS_STALE: _Freshness.ValueType  # 2
+    """As it was seen last; its service does not answer."""
+    FRESHNESS_UNAVAILABLE: _Freshness.ValueType  # 3
+    """Never seen, and its service does not answer."""
+
+class Freshness(_Freshness, metaclass=_FreshnessEnumTypeWrapper):
+    """How much a part of an answer may be relied on."""
+
+FRESHNESS_UNSPECIFIED: Freshness.ValueType  # 0
+"""Never sent."""
+FRESHNESS_FRESH: Freshness.ValueType  # 1
+"""Read for this answer."""
+FRESHNESS_STALE: Freshness.ValueType  # 2
+"""As it was seen last; its service does not answer."""
+FRESHNESS_UNAVAILABLE: Freshness.ValueType  # 3
+"""Never seen, and its service does not answer."""
+Global___Freshness: _TypeAlias = Freshness  # noqa: Y015
 
 @_typing.final
 class Order(_message.Message):
@@ -88,6 +124,14 @@ class Order(_message.Message):
         """Called off; what it held or took is being given back."""
         STATE_CANCELLED: Order._State.ValueType  # 6
         """Called off; it holds nothing any more."""
+        STATE_SHIPPED: Order._State.ValueType  # 7
+        """With a carrier."""
+        STATE_DELIVERED: Order._State.ValueType  # 8
+        """With the buyer."""
+        STATE_PARTIALLY_REFUNDED: Order._State.ValueType  # 9
+        """Some of its price was given back; `ship_time` and `deliver_time` say where the goods are."""
+        STATE_REFUNDED: Order._State.ValueType  # 10
+        """All of its price was given back after it was shipped."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where an order stands."""
@@ -106,6 +150,14 @@ class Order(_message.Message):
     """Called off; what it held or took is being given back."""
     STATE_CANCELLED: Order.State.ValueType  # 6
     """Called off; it holds nothing any more."""
+    STATE_SHIPPED: Order.State.ValueType  # 7
+    """With a carrier."""
+    STATE_DELIVERED: Order.State.ValueType  # 8
+    """With the buyer."""
+    STATE_PARTIALLY_REFUNDED: Order.State.ValueType  # 9
+    """Some of its price was given back; `ship_time` and `deliver_time` say where the goods are."""
+    STATE_REFUNDED: Order.State.ValueType  # 10
+    """All of its price was given back after it was shipped."""
 
     ORDER_ID_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
@@ -121,6 +173,10 @@ class Order(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    SHIP_TIME_FIELD_NUMBER: _builtins.int
+    DELIVER_TIME_FIELD_NUMBER: _builtins.int
+    TRACKING_REFERENCE_FIELD_NUMBER: _builtins.int
+    REFUNDED_TOTAL_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Names the order for ever: a UUID."""
     user_id: _builtins.str
@@ -141,6 +197,8 @@ class Order(_message.Message):
     """The payment; empty before there is one."""
     version: _builtins.int
     """How many events it consists of; grows with each."""
+    tracking_reference: _builtins.str
+    """What the carrier calls the parcel; empty if nobody said."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLine]:
         """What is bought, at the prices of the moment it was accepted."""
@@ -156,6 +214,18 @@ class Order(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When its last event happened."""
+
+    @_builtins.property
+    def ship_time(self) -> _timestamp_pb2.Timestamp:
+        """When its goods were handed to a carrier; unset before."""
+
+    @_builtins.property
+    def deliver_time(self) -> _timestamp_pb2.Timestamp:
+        """When its goods arrived; unset before."""
+
+    @_builtins.property
+    def refunded_total(self) -> _money_pb2.Money:
+        """What was given back of its price so far; unset if nothing was."""
 
     def __init__(
         self,
@@ -174,10 +244,14 @@ class Order(_message.Message):
         version: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        ship_time: _timestamp_pb2.Timestamp | None = ...,
+        deliver_time: _timestamp_pb2.Timestamp | None = ...,
+        tracking_reference: _builtins.str = ...,
+        refunded_total: _money_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deliver_time", b"deliver_time", "refunded_total", b"refunded_total", "ship_time", b"ship_time", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "create_time", b"create_time", "lines", b"lines", "needs_attention", b"needs_attention", "order_id", b"order_id", "payment_id", b"payment_id", "payment_method_id", b"payment_method_id", "rejection_reason", b"rejection_reason", "reservation_id", b"reservation_id", "state", b"state", "total", b"total", "update_time", b"update_time", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "create_time", b"create_time", "deliver_time", b"deliver_time", "lines", b"lines", "needs_attention", b"needs_attention", "order_id", b"order_id", "payment_id", b"payment_id", "payment_method_id", b"payment_method_id", "refunded_total", b"refunded_total", "rejection_reason", b"rejection_reason", "reservation_id", b"reservation_id", "ship_time", b"ship_time", "state", b"state", "total", b"total", "tracking_reference", b"tracking_reference", "update_time", b"update_time", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -194,6 +268,7 @@ class OrderLine(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     QUANTITY_FIELD_NUMBER: _builtins.int
     UNIT_PRICE_FIELD_NUMBER: _builtins.int
+    REFUNDED_QUANTITY_FIELD_NUMBER: _builtins.int
     product_id: _builtins.str
     """The product."""
     sku: _builtins.str
@@ -202,6 +277,8 @@ class OrderLine(_message.Message):
     """What the product was called when the order was accepted."""
     quantity: _builtins.int
     """How many."""
+    refunded_quantity: _builtins.int
+    """How many of them were refunded, or are about to be."""
     @_builtins.property
     def unit_price(self) -> _money_pb2.Money:
         """What one piece cost when the order was accepted."""
@@ -214,10 +291,11 @@ class OrderLine(_message.Message):
         name: _builtins.str = ...,
         quantity: _builtins.int = ...,
         unit_price: _money_pb2.Money | None = ...,
+        refunded_quantity: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["unit_price", b"unit_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "product_id", b"product_id", "quantity", b"quantity", "sku", b"sku", "unit_price", b"unit_price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "product_id", b"product_id", "quantity", b"quantity", "refunded_quantity", b"refunded_quantity", "sku", b"sku", "unit_price", b"unit_price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -244,6 +322,10 @@ class OrderEvent(_message.Message):
     CANCELLED_FIELD_NUMBER: _builtins.int
     NEEDS_ATTENTION_FIELD_NUMBER: _builtins.int
     LATE_MONEY_RETURNED_FIELD_NUMBER: _builtins.int
+    SHIPPED_FIELD_NUMBER: _builtins.int
+    DELIVERED_FIELD_NUMBER: _builtins.int
+    REFUND_REQUESTED_FIELD_NUMBER: _builtins.int
+    REFUNDED_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The order's version after it: 1, 2, 3 …"""
     trace_id: _builtins.str
@@ -298,6 +380,22 @@ class OrderEvent(_message.Message):
     def late_money_returned(self) -> Global___LateMoneyReturned:
         """Money that turned up after the order was given up went back."""
 
+    @_builtins.property
+    def shipped(self) -> _order_events_pb2.OrderShipped:
+        """Its goods are on their way."""
+
+    @_builtins.property
+    def delivered(self) -> _order_events_pb2.OrderDelivered:
+        """Its goods have arrived."""
+
+    @_builtins.property
+    def refund_requested(self) -> Global___RefundRequested:
+        """Somebody had some of its price given back; it is then seen through like any step."""
+
+    @_builtins.property
+    def refunded(self) -> _order_events_pb2.OrderRefunded:
+        """A refund is done."""
+
     def __init__(
         self,
         *,
@@ -316,12 +414,16 @@ class OrderEvent(_message.Message):
         cancelled: _order_events_pb2.OrderCancelled | None = ...,
         needs_attention: _order_events_pb2.OrderNeedsAttention | None = ...,
         late_money_returned: Global___LateMoneyReturned | None = ...,
+        shipped: _order_events_pb2.OrderShipped | None = ...,
+        delivered: _order_events_pb2.OrderDelivered | None = ...,
+        refund_requested: Global___RefundRequested | None = ...,
+        refunded: _order_events_pb2.OrderRefunded | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "cancelled", b"cancelled", "compensation_forced", b"compensation_forced", "confirmed", b"confirmed", "fact", b"fact", "late_money_returned", b"late_money_returned", "needs_attention", b"needs_attention", "placed", b"placed", "rejected", b"rejected", "step_done", b"step_done", "step_given_up", b"step_given_up", "step_refused", b"step_refused", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "cancelled", b"cancelled", "compensation_forced", b"compensation_forced", "confirmed", b"confirmed", "delivered", b"delivered", "fact", b"fact", "late_money_returned", b"late_money_returned", "needs_attention", b"needs_attention", "placed", b"placed", "refund_requested", b"refund_requested", "refunded", b"refunded", "rejected", b"rejected", "shipped", b"shipped", "step_done", b"step_done", "step_given_up", b"step_given_up", "step_refused", b"step_refused", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "cancelled", b"cancelled", "compensation_forced", b"compensation_forced", "confirmed", b"confirmed", "fact", b"fact", "late_money_returned", b"late_money_returned", "needs_attention", b"needs_attention", "placed", b"placed", "rejected", b"rejected", "step_done", b"step_done", "step_given_up", b"step_given_up", "step_refused", b"step_refused", "time", b"time", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "cancelled", b"cancelled", "compensation_forced", b"compensation_forced", "confirmed", b"confirmed", "delivered", b"delivered", "fact", b"fact", "late_money_returned", b"late_money_returned", "needs_attention", b"needs_attention", "placed", b"placed", "refund_requested", b"refund_requested", "refunded", b"refunded", "rejected", b"rejected", "shipped", b"shipped", "step_done", b"step_done", "step_given_up", b"step_given_up", "step_refused", b"step_refused", "time", b"time", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["placed", "step_done", "step_refused", "step_given_up", "cancel_requested", "compensation_forced", "confirmed", "rejected", "cancelled", "needs_attention", "late_money_returned"]  # noqa: Y015
+    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["placed", "step_done", "step_refused", "step_given_up", "cancel_requested", "compensation_forced", "confirmed", "rejected", "cancelled", "needs_attention", "late_money_returned", "shipped", "delivered", "refund_requested", "refunded"]  # noqa: Y015
     _WhichOneofArgType_fact: _TypeAlias = _typing.Literal["fact", b"fact"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_fact) -> _WhichOneofReturnType_fact | None: ...
 
@@ -418,6 +520,74 @@ class StepGivenUp(_message.Message):
 Global___StepGivenUp: _TypeAlias = StepGivenUp  # noqa: Y015
 
 @_typing.final
+class RefundRequested(_message.Message):
+    """Somebody had some of the order's price given back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUND_ID_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    RETURN_STOCK_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    refund_id: _builtins.str
+    """Names this refund among those of the order: a UUID."""
+    return_stock: _builtins.bool
+    """Whether the goods go back on sale with it."""
+    reason: _builtins.str
+    """Why, in their words."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefundLine]:
+        """Of which products how many."""
+
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """How much that is."""
+
+    def __init__(
+        self,
+        *,
+        refund_id: _builtins.str = ...,
+        lines: _abc.Iterable[Global___RefundLine] | None = ...,
+        amount: _money_pb2.Money | None = ...,
+        return_stock: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "lines", b"lines", "reason", b"reason", "refund_id", b"refund_id", "return_stock", b"return_stock"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundRequested: _TypeAlias = RefundRequested  # noqa: Y015
+
+@_typing.final
+class RefundLine(_message.Message):
+    """Pieces of one product of an order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    product_id: _builtins.str
+    """The product."""
+    quantity: _builtins.int
+    """How many: 1 to 1,000,000."""
+    def __init__(
+        self,
+        *,
+        product_id: _builtins.str = ...,
+        quantity: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["product_id", b"product_id", "quantity", b"quantity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundLine: _TypeAlias = RefundLine  # noqa: Y015
+
+@_typing.final
 class LateMoneyReturned(_message.Message):
     """Money that turned up after the order was given up went back. The order stays as it was."""
 
@@ -429,7 +599,7 @@ class LateMoneyReturned(_message.Message):
     """The payment."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
-        """How much had been taken; unset if it was only held."""
+        """How much."""
 
     def __init__(
         self,
@@ -718,6 +888,326 @@ class ListOrderEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListOrderEventsResponse: _TypeAlias = ListOrderEventsResponse  # noqa: Y015
+
+@_typing.final
+class GetOrderDetailsRequest(_message.Message):
+    """Asks for GetOrderDetails."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """The order."""
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOrderDetailsRequest: _TypeAlias = GetOrderDetailsRequest  # noqa: Y015
+
+@_typing.final
+class OrderDetails(_message.Message):
+    """An order with what other services know of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    BUYER_FIELD_NUMBER: _builtins.int
+    STOCK_FIELD_NUMBER: _builtins.int
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def order(self) -> Global___Order:
+        """The order itself."""
+
+    @_builtins.property
+    def buyer(self) -> Global___BuyerPart:
+        """Who buys."""
+
+    @_builtins.property
+    def stock(self) -> _containers.RepeatedCompositeFieldContainer[Global___StockPart]:
+        """What of its products is to be had."""
+
+    @_builtins.property
+    def payment(self) -> Global___PaymentPart:
+        """Its money."""
+
+    def __init__(
+        self,
+        *,
+        order: Global___Order | None = ...,
+        buyer: Global___BuyerPart | None = ...,
+        stock: _abc.Iterable[Global___StockPart] | None = ...,
+        payment: Global___PaymentPart | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["buyer", b"buyer", "order", b"order", "payment", b"payment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buyer", b"buyer", "order", b"order", "payment", b"payment", "stock", b"stock"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderDetails: _TypeAlias = OrderDetails  # noqa: Y015
+
+@_typing.final
+class BuyerPart(_message.Message):
+    """Who buys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRESHNESS_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    freshness: Global___Freshness.ValueType
+    """How much this may be relied on."""
+    username: _builtins.str
+    """What others see."""
+    active: _builtins.bool
+    """Whether the account may buy."""
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was read."""
+
+    def __init__(
+        self,
+        *,
+        freshness: Global___Freshness.ValueType = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
+        username: _builtins.str = ...,
+        active: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "active", b"active", "read_time", b"read_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "active", b"active", "freshness", b"freshness", "read_time", b"read_time", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__active: _TypeAlias = _typing.Literal["active"]  # noqa: Y015
+    _WhichOneofArgType__active: _TypeAlias = _typing.Literal["_active", b"_active"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__active) -> _WhichOneofReturnType__active | None: ...
+
+Global___BuyerPart: _TypeAlias = BuyerPart  # noqa: Y015
+
+@_typing.final
+class StockPart(_message.Message):
+    """How much of one product of an order is to be had."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRESHNESS_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    AVAILABLE_QUANTITY_FIELD_NUMBER: _builtins.int
+    freshness: Global___Freshness.ValueType
+    """How much this may be relied on."""
+    product_id: _builtins.str
+    """The product."""
+    available_quantity: _builtins.int
+    """Pieces anyone may still buy."""
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was read."""
+
+    def __init__(
+        self,
+        *,
+        freshness: Global___Freshness.ValueType = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
+        product_id: _builtins.str = ...,
+        available_quantity: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_available_quantity", b"_available_quantity", "available_quantity", b"available_quantity", "read_time", b"read_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available_quantity", b"_available_quantity", "available_quantity", b"available_quantity", "freshness", b"freshness", "product_id", b"product_id", "read_time", b"read_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__available_quantity: _TypeAlias = _typing.Literal["available_quantity"]  # noqa: Y015
+    _WhichOneofArgType__available_quantity: _TypeAlias = _typing.Literal["_available_quantity", b"_available_quantity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__available_quantity) -> _WhichOneofReturnType__available_quantity | None: ...
+
+Global___StockPart: _TypeAlias = StockPart  # noqa: Y015
+
+@_typing.final
+class PaymentPart(_message.Message):
+    """The money of an order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRESHNESS_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    PAYMENT_STATE_FIELD_NUMBER: _builtins.int
+    CAPTURED_AMOUNT_FIELD_NUMBER: _builtins.int
+    REFUNDED_AMOUNT_FIELD_NUMBER: _builtins.int
+    freshness: Global___Freshness.ValueType
+    """How much this may be relied on."""
+    payment_id: _builtins.str
+    """The payment; empty before there is one."""
+    payment_state: _builtins.str
+    """What became of it, in payment's words, e.g. `CAPTURED`."""
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was read."""
+
+    @_builtins.property
+    def captured_amount(self) -> _money_pb2.Money:
+        """How much was taken."""
+
+    @_builtins.property
+    def refunded_amount(self) -> _money_pb2.Money:
+        """How much of that was given back."""
+
+    def __init__(
+        self,
+        *,
+        freshness: Global___Freshness.ValueType = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
+        payment_id: _builtins.str = ...,
+        payment_state: _builtins.str = ...,
+        captured_amount: _money_pb2.Money | None = ...,
+        refunded_amount: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_amount", b"captured_amount", "read_time", b"read_time", "refunded_amount", b"refunded_amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["captured_amount", b"captured_amount", "freshness", b"freshness", "payment_id", b"payment_id", "payment_state", b"payment_state", "read_time", b"read_time", "refunded_amount", b"refunded_amount"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PaymentPart: _TypeAlias = PaymentPart  # noqa: Y015
+
+@_typing.final
+class WatchOrderRequest(_message.Message):
+    """Asks for WatchOrder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    AFTER_VERSION_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """The order."""
+    after_version: _builtins.int
+    """Only what happened after this version. 0: everything from the beginning."""
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        after_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_version", b"after_version", "order_id", b"order_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOrderRequest: _TypeAlias = WatchOrderRequest  # noqa: Y015
+
+@_typing.final
+class WatchOrderResponse(_message.Message):
+    """One thing that happened to an order, and where the order stands with it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The order's version after it."""
+    state: Global___Order.State.ValueType
+    """Where the order stands after it."""
+    @_builtins.property
+    def event(self) -> Global___OrderEvent:
+        """What happened."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        state: Global___Order.State.ValueType = ...,
+        event: Global___OrderEvent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "state", b"state", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOrderResponse: _TypeAlias = WatchOrderResponse  # noqa: Y015
+
+@_typing.final
+class UpdateOrderStatusRequest(_message.Message):
+    """Asks for UpdateOrderStatus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    TRACKING_REFERENCE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """The order."""
+    state: Global___Order.State.ValueType
+    """STATE_SHIPPED or STATE_DELIVERED."""
+    tracking_reference: _builtins.str
+    """What the carrier calls the parcel; at most 100 characters."""
+    request_id: _builtins.str
+    """Makes a repeat of this call harmless: 1 to 255 printable characters, a UUID by habit."""
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        state: Global___Order.State.ValueType = ...,
+        tracking_reference: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id", "request_id", b"request_id", "state", b"state", "tracking_reference", b"tracking_reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateOrderStatusRequest: _TypeAlias = UpdateOrderStatusRequest  # noqa: Y015
+
+@_typing.final
+class RefundOrderRequest(_message.Message):
+    """Asks for RefundOrder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    RETURN_STOCK_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """The order."""
+    return_stock: _builtins.bool
+    """Whether goods that were shipped are back and go on sale again."""
+    reason: _builtins.str
+    """Why, for those who look later; at most 500 characters."""
+    request_id: _builtins.str
+    """Makes a repeat of this call harmless: 1 to 255 printable characters, a UUID by habit."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefundLine]:
+        """Of which products how many, at most 100 lines. Empty: all that is left."""
+
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        lines: _abc.Iterable[Global___RefundLine] | None = ...,
+        return_stock: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "order_id", b"order_id", "reason", b"reason", "request_id", b"request_id", "return_stock", b"return_stock"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundOrderRequest: _TypeAlias = RefundOrderRequest  # noqa: Y015
 
 @_typing.final
 class CancelOrderRequest(_message.Message):

@@ -58,9 +58,29 @@ class OrderServiceStub:
                 request_serializer=bodega_dot_order_dot_v1_dot_order__pb2.ListOrderEventsRequest.SerializeToString,
                 response_deserializer=bodega_dot_order_dot_v1_dot_order__pb2.ListOrderEventsResponse.FromString,
                 _registered_method=True)
+        self.GetOrderDetails = channel.unary_unary(
+                '/bodega.order.v1.OrderService/GetOrderDetails',
+                request_serializer=bodega_dot_order_dot_v1_dot_order__pb2.GetOrderDetailsRequest.SerializeToString,
+                response_deserializer=bodega_dot_order_dot_v1_dot_order__pb2.OrderDetails.FromString,
+                _registered_method=True)
+        self.WatchOrder = channel.unary_stream(
+                '/bodega.order.v1.OrderService/WatchOrder',
+                request_serializer=bodega_dot_order_dot_v1_dot_order__pb2.WatchOrderRequest.SerializeToString,
+                response_deserializer=bodega_dot_order_dot_v1_dot_order__pb2.WatchOrderResponse.FromString,
+                _registered_method=True)
         self.CancelOrder = channel.unary_unary(
                 '/bodega.order.v1.OrderService/CancelOrder',
                 request_serializer=bodega_dot_order_dot_v1_dot_order__pb2.CancelOrderRequest.SerializeToString,
+                response_deserializer=bodega_dot_order_dot_v1_dot_order__pb2.Order.FromString,
+                _registered_method=True)
+        self.UpdateOrderStatus = channel.unary_unary(
+                '/bodega.order.v1.OrderService/UpdateOrderStatus',
+                request_serializer=bodega_dot_order_dot_v1_dot_order__pb2.UpdateOrderStatusRequest.SerializeToString,
+                response_deserializer=bodega_dot_order_dot_v1_dot_order__pb2.Order.FromString,
+                _registered_method=True)
+        self.RefundOrder = channel.unary_unary(
+                '/bodega.order.v1.OrderService/RefundOrder',
+                request_serializer=bodega_dot_order_dot_v1_dot_order__pb2.RefundOrderRequest.SerializeToString,
                 response_deserializer=bodega_dot_order_dot_v1_dot_order__pb2.Order.FromString,
                 _registered_method=True)
         self.ListStuckOrders = channel.unary_unary(
@@ -125,11 +145,53 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetOrderDetails(self, request, context):
+        """An order with who buys, whether its goods are still to be had, and its payment, gathered side by side.
+
+        Each part says how fresh it is: a service that does not answer in its share of the deadline makes its part STALE (as it
+        was seen last) or UNAVAILABLE, and never fails the call. NOT_FOUND, reason `ORDER_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchOrder(self, request, context):
+        """Tells everything that happens to an order, from its first event (or behind `after_version`) on, each once and in order.
+
+        NOT_FOUND, reason `ORDER_NOT_FOUND`; RESOURCE_EXHAUSTED, reason `TOO_MANY_WATCHERS`, if this instance has no room, or
+        reason `WATCHER_TOO_SLOW`, if the client does not keep up. Ends after its deadline; resume with `after_version`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelOrder(self, request, context):
         """Calls an order off: whatever it held or took is given back. Answers CANCELLING or CANCELLED.
 
         Allowed while the order is PENDING or CONFIRMED and harmless while it is CANCELLING or CANCELLED;
         otherwise FAILED_PRECONDITION, reason `ORDER_NOT_CANCELLABLE`. NOT_FOUND, reason `ORDER_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateOrderStatus(self, request, context):
+        """Says that the goods were handed to a carrier (SHIPPED) or have arrived (DELIVERED).
+
+        Say SHIPPED before the parcel leaves: if it is refused, the parcel stays. Repeating it changes nothing.
+        FAILED_PRECONDITION, reason `ORDER_NOT_SHIPPABLE` or `ORDER_NOT_DELIVERABLE`; NOT_FOUND, reason `ORDER_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefundOrder(self, request, context):
+        """Gives back the price of some lines or of all that is left. Answers at once; the refund is then seen through.
+
+        Before shipping the goods go back on sale with it, and a refund of all that is left calls the order off; after shipping
+        they do with `return_stock`. FAILED_PRECONDITION, reason `ORDER_NOT_REFUNDABLE`, unless the order is CONFIRMED, SHIPPED,
+        DELIVERED or PARTIALLY_REFUNDED; reason `REFUND_EXCEEDS_ORDER`, if more of a product would be refunded than is left;
+        NOT_FOUND, reason `ORDER_NOT_FOUND`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -186,9 +248,29 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     request_deserializer=bodega_dot_order_dot_v1_dot_order__pb2.ListOrderEventsRequest.FromString,
                     response_serializer=bodega_dot_order_dot_v1_dot_order__pb2.ListOrderEventsResponse.SerializeToString,
             ),
+            'GetOrderDetails': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOrderDetails,
+                    request_deserializer=bodega_dot_order_dot_v1_dot_order__pb2.GetOrderDetailsRequest.FromString,
+                    response_serializer=bodega_dot_order_dot_v1_dot_order__pb2.OrderDetails.SerializeToString,
+            ),
+            'WatchOrder': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchOrder,
+                    request_deserializer=bodega_dot_order_dot_v1_dot_order__pb2.WatchOrderRequest.FromString,
+                    response_serializer=bodega_dot_order_dot_v1_dot_order__pb2.WatchOrderResponse.SerializeToString,
+            ),
             'CancelOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelOrder,
                     request_deserializer=bodega_dot_order_dot_v1_dot_order__pb2.CancelOrderRequest.FromString,
+                    response_serializer=bodega_dot_order_dot_v1_dot_order__pb2.Order.SerializeToString,
+            ),
+            'UpdateOrderStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateOrderStatus,
+                    request_deserializer=bodega_dot_order_dot_v1_dot_order__pb2.UpdateOrderStatusRequest.FromString,
+                    response_serializer=bodega_dot_order_dot_v1_dot_order__pb2.Order.SerializeToString,
+            ),
+            'RefundOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefundOrder,
+                    request_deserializer=bodega_dot_order_dot_v1_dot_order__pb2.RefundOrderRequest.FromString,
                     response_serializer=bodega_dot_order_dot_v1_dot_order__pb2.Order.SerializeToString,
             ),
             'ListStuckOrders': grpc.unary_unary_rpc_method_handler(
@@ -330,6 +412,60 @@ class OrderService:
             _registered_method=True)
 
     @staticmethod
+    def GetOrderDetails(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.order.v1.OrderService/GetOrderDetails',
+            bodega_dot_order_dot_v1_dot_order__pb2.GetOrderDetailsRequest.SerializeToString,
+            bodega_dot_order_dot_v1_dot_order__pb2.OrderDetails.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/bodega.order.v1.OrderService/WatchOrder',
+            bodega_dot_order_dot_v1_dot_order__pb2.WatchOrderRequest.SerializeToString,
+            bodega_dot_order_dot_v1_dot_order__pb2.WatchOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CancelOrder(request,
             target,
             options=(),
@@ -345,6 +481,60 @@ class OrderService:
             target,
             '/bodega.order.v1.OrderService/CancelOrder',
             bodega_dot_order_dot_v1_dot_order__pb2.CancelOrderRequest.SerializeToString,
+            bodega_dot_order_dot_v1_dot_order__pb2.Order.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateOrderStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.order.v1.OrderService/UpdateOrderStatus',
+            bodega_dot_order_dot_v1_dot_order__pb2.UpdateOrderStatusRequest.SerializeToString,
+            bodega_dot_order_dot_v1_dot_order__pb2.Order.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefundOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.order.v1.OrderService/RefundOrder',
+            bodega_dot_order_dot_v1_dot_order__pb2.RefundOrderRequest.SerializeToString,
             bodega_dot_order_dot_v1_dot_order__pb2.Order.FromString,
             options,
             channel_credentials,

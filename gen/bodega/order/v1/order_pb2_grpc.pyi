@@ -41,11 +41,37 @@ class OrderServiceStub:
 
     NOT_FOUND, reason `ORDER_NOT_FOUND`; INVALID_ARGUMENT, reason `INVALID_PAGE_TOKEN`.
     """
+    GetOrderDetails: _aio.UnaryUnaryMultiCallable[_order_pb2.GetOrderDetailsRequest, _order_pb2.OrderDetails]
+    """An order with who buys, whether its goods are still to be had, and its payment, gathered side by side.
+
+    Each part says how fresh it is: a service that does not answer in its share of the deadline makes its part STALE (as it
+    was seen last) or UNAVAILABLE, and never fails the call. NOT_FOUND, reason `ORDER_NOT_FOUND`.
+    """
+    WatchOrder: _aio.UnaryStreamMultiCallable[_order_pb2.WatchOrderRequest, _order_pb2.WatchOrderResponse]
+    """Tells everything that happens to an order, from its first event (or behind `after_version`) on, each once and in order.
+
+    NOT_FOUND, reason `ORDER_NOT_FOUND`; RESOURCE_EXHAUSTED, reason `TOO_MANY_WATCHERS`, if this instance has no room, or
+    reason `WATCHER_TOO_SLOW`, if the client does not keep up. Ends after its deadline; resume with `after_version`.
+    """
     CancelOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.CancelOrderRequest, _order_pb2.Order]
     """Calls an order off: whatever it held or took is given back. Answers CANCELLING or CANCELLED.
 
     Allowed while the order is PENDING or CONFIRMED and harmless while it is CANCELLING or CANCELLED;
     otherwise FAILED_PRECONDITION, reason `ORDER_NOT_CANCELLABLE`. NOT_FOUND, reason `ORDER_NOT_FOUND`.
+    """
+    UpdateOrderStatus: _aio.UnaryUnaryMultiCallable[_order_pb2.UpdateOrderStatusRequest, _order_pb2.Order]
+    """Says that the goods were handed to a carrier (SHIPPED) or have arrived (DELIVERED).
+
+    Say SHIPPED before the parcel leaves: if it is refused, the parcel stays. Repeating it changes nothing.
+    FAILED_PRECONDITION, reason `ORDER_NOT_SHIPPABLE` or `ORDER_NOT_DELIVERABLE`; NOT_FOUND, reason `ORDER_NOT_FOUND`.
+    """
+    RefundOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.RefundOrderRequest, _order_pb2.Order]
+    """Gives back the price of some lines or of all that is left. Answers at once; the refund is then seen through.
+
+    Before shipping the goods go back on sale with it, and a refund of all that is left calls the order off; after shipping
+    they do with `return_stock`. FAILED_PRECONDITION, reason `ORDER_NOT_REFUNDABLE`, unless the order is CONFIRMED, SHIPPED,
+    DELIVERED or PARTIALLY_REFUNDED; reason `REFUND_EXCEEDS_ORDER`, if more of a product would be refunded than is left;
+    NOT_FOUND, reason `ORDER_NOT_FOUND`.
     """
     ListStuckOrders: _aio.UnaryUnaryMultiCallable[_order_pb2.ListStuckOrdersRequest, _order_pb2.ListStuckOrdersResponse]
     """Orders that are under way and need a person's attention, longest waiting first.
@@ -117,6 +143,30 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def GetOrderDetails(
+        self,
+        request: _order_pb2.GetOrderDetailsRequest,
+        context: _aio.ServicerContext[_order_pb2.GetOrderDetailsRequest, _abc.Awaitable[_order_pb2.OrderDetails]],
+    ) -> _abc.Awaitable[_order_pb2.OrderDetails]:
+        """An order with who buys, whether its goods are still to be had, and its payment, gathered side by side.
+
+        Each part says how fresh it is: a service that does not answer in its share of the deadline makes its part STALE (as it
+        was seen last) or UNAVAILABLE, and never fails the call. NOT_FOUND, reason `ORDER_NOT_FOUND`.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchOrder(
+        self,
+        request: _order_pb2.WatchOrderRequest,
+        context: _aio.ServicerContext[_order_pb2.WatchOrderRequest, _abc.AsyncIterator[_order_pb2.WatchOrderResponse]],
+    ) -> _abc.AsyncIterator[_order_pb2.WatchOrderResponse]:
+        """Tells everything that happens to an order, from its first event (or behind `after_version`) on, each once and in order.
+
+        NOT_FOUND, reason `ORDER_NOT_FOUND`; RESOURCE_EXHAUSTED, reason `TOO_MANY_WATCHERS`, if this instance has no room, or
+        reason `WATCHER_TOO_SLOW`, if the client does not keep up. Ends after its deadline; resume with `after_version`.
+        """
+
+    @_abc_1.abstractmethod
     def CancelOrder(
         self,
         request: _order_pb2.CancelOrderRequest,
@@ -126,6 +176,32 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Allowed while the order is PENDING or CONFIRMED and harmless while it is CANCELLING or CANCELLED;
         otherwise FAILED_PRECONDITION, reason `ORDER_NOT_CANCELLABLE`. NOT_FOUND, reason `ORDER_NOT_FOUND`.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateOrderStatus(
+        self,
+        request: _order_pb2.UpdateOrderStatusRequest,
+        context: _aio.ServicerContext[_order_pb2.UpdateOrderStatusRequest, _abc.Awaitable[_order_pb2.Order]],
+    ) -> _abc.Awaitable[_order_pb2.Order]:
+        """Says that the goods were handed to a carrier (SHIPPED) or have arrived (DELIVERED).
+
+        Say SHIPPED before the parcel leaves: if it is refused, the parcel stays. Repeating it changes nothing.
+        FAILED_PRECONDITION, reason `ORDER_NOT_SHIPPABLE` or `ORDER_NOT_DELIVERABLE`; NOT_FOUND, reason `ORDER_NOT_FOUND`.
+        """
+
+    @_abc_1.abstractmethod
+    def RefundOrder(
+        self,
+        request: _order_pb2.RefundOrderRequest,
+        context: _aio.ServicerContext[_order_pb2.RefundOrderRequest, _abc.Awaitable[_order_pb2.Order]],
+    ) -> _abc.Awaitable[_order_pb2.Order]:
+        """Gives back the price of some lines or of all that is left. Answers at once; the refund is then seen through.
+
+        Before shipping the goods go back on sale with it, and a refund of all that is left calls the order off; after shipping
+        they do with `return_stock`. FAILED_PRECONDITION, reason `ORDER_NOT_REFUNDABLE`, unless the order is CONFIRMED, SHIPPED,
+        DELIVERED or PARTIALLY_REFUNDED; reason `REFUND_EXCEEDS_ORDER`, if more of a product would be refunded than is left;
+        NOT_FOUND, reason `ORDER_NOT_FOUND`.
         """
 
     @_abc_1.abstractmethod
