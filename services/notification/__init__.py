@@ -7,6 +7,7 @@ order they were written; and that what cannot be delivered is tried again for a 
 not, and either ends up parked where an operator sees it. A message may be sent twice if the process dies
 inside the send: under the same id. Where people live on the net we ask at each send, and do not keep.
 
-We publish nothing. We listen to OrderConfirmed, OrderRejected, OrderCancelled, PaymentDeclined,
-PaymentRefunded, UserRegistered, UserActivated, UserSuspended, UserReinstated and UserDeactivated.
+We publish nothing. We listen to OrderConfirmed, OrderRejected, OrderCancelled, OrderShipped,
+OrderDelivered, PaymentDeclined, PaymentRefunded, UserRegistered, UserActivated, UserSuspended, UserReinstated
+and UserDeactivated.
 """

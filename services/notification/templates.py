@@ -35,6 +35,14 @@ def order_cancelled(event: orders.OrderCancelled) -> Particulars:
     return {"order_id": event.order_id}
 
 
+def order_shipped(event: orders.OrderShipped) -> Particulars:
+    return {"order_id": event.order_id, "tracking_reference": event.tracking_reference}
+
+
+def order_delivered(event: orders.OrderDelivered) -> Particulars:
+    return {"order_id": event.order_id}
+
+
 def payment_amount(event: payments.PaymentDeclined | payments.PaymentRefunded) -> Particulars:
     return {"order_id": event.order_id, "amount": _amount(event.amount)}
 
@@ -48,6 +56,8 @@ _SAID: Final[Mapping[Any, Callable[[Any], Particulars]]] = {
     orders.OrderConfirmed: order_confirmed,
     orders.OrderRejected: order_rejected,
     orders.OrderCancelled: order_cancelled,
+    orders.OrderShipped: order_shipped,
+    orders.OrderDelivered: order_delivered,
     payments.PaymentDeclined: payment_amount,
     payments.PaymentRefunded: payment_amount,
     users.UserRegistered: nothing_more,

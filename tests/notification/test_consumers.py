@@ -136,6 +136,7 @@ async def test_what_is_nobodys_news_leaves_no_message(store: Messages, jetstream
         event("e1", orders.OrderPlaced(order_id="o1", user_id="u1")),
         event("e2", orders.OrderNeedsAttention(order_id="o1", user_id="u1")),
         event("e3", payments.PaymentRefunded(order_id="o1", amount=PRICE)),  # whose money, nobody knows
+        event("e6", orders.OrderRefunded(order_id="o1", user_id="u1", amount=PRICE)),  # payment's to tell
         event("e4", users.UserUpdated(user_id="u1")),
         confirmed(5),
     )

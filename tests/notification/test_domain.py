@@ -50,6 +50,23 @@ TOLD: list[tuple[ProtoMessage, Message]] = [
         ),
     ),
     (
+        orders.OrderShipped(order_id="o1", user_id="u1", tracking_reference="1Z 999"),
+        Message(
+            "u1",
+            "Order shipped",
+            "Your order o1 is on its way. The carrier calls the parcel 1Z 999.",
+            "o1",
+        ),
+    ),
+    (
+        orders.OrderShipped(order_id="o1", user_id="u1"),
+        Message("u1", "Order shipped", "Your order o1 is on its way.", "o1"),
+    ),
+    (
+        orders.OrderDelivered(order_id="o1", user_id="u1"),
+        Message("u1", "Order delivered", "Your order o1 has arrived.", "o1"),
+    ),
+    (
         payments.PaymentDeclined(payment_id="p1", order_id="o1", user_id="u1", amount=PRICE),
         Message("u1", "Payment declined", "The payment of 9.50 USD for your order o1 was declined.", "o1"),
     ),

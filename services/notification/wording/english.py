@@ -23,6 +23,12 @@ LANGUAGE: Final = Language(
         "OrderCancelled": Text(
             "Order cancelled", "Your order {order_id} is cancelled. You are not charged for it."
         ),
+        "OrderShipped": Text(
+            "Order shipped",
+            "Your order {order_id} is on its way.",
+            with_also={"tracking_reference": "The carrier calls the parcel {tracking_reference}."},
+        ),
+        "OrderDelivered": Text("Order delivered", "Your order {order_id} has arrived."),
         "PaymentDeclined": Text(
             "Payment declined", "The payment of {amount} for your order {order_id} was declined."
         ),

@@ -26,6 +26,12 @@ LANGUAGE: Final = Language(
             "Bestellung storniert",
             "Ihre Bestellung {order_id} ist storniert. Sie wird Ihnen nicht berechnet.",
         ),
+        "OrderShipped": Text(
+            "Bestellung unterwegs",
+            "Ihre Bestellung {order_id} ist unterwegs.",
+            with_also={"tracking_reference": "Das Paket heißt beim Zusteller {tracking_reference}."},
+        ),
+        "OrderDelivered": Text("Bestellung zugestellt", "Ihre Bestellung {order_id} ist angekommen."),
         "PaymentDeclined": Text(
             "Zahlung abgelehnt", "Die Zahlung von {amount} für Ihre Bestellung {order_id} wurde abgelehnt."
         ),
