@@ -5,14 +5,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from bodega.inventory.v1 import inventory_pb2 as pb
+from bodega.inventory.v1.inventory_pb2_grpc import (
+    CatalogServiceStub,
+    InventoryServiceStub,
+    add_CatalogServiceServicer_to_server,
+    add_InventoryServiceServicer_to_server,
+)
 
 from services.chassis import audit as chassis_audit
 from services.chassis.feed import Feed
+from services.chassis.paging import Pages
 from services.chassis.storage.database import Store
 from services.chassis.storage.migrations import migrate
-from services.chassis.testing import FakeClock, SequentialIds
+from services.chassis.testing import FakeClock, SequentialIds, serving
 from services.inventory import audit
+from services.inventory.servicer import CatalogServicer, InventoryServicer
 from services.inventory.store import Transaction
+from services.inventory.watch import StockWatch
+from tests.inventory.shop import Shop
 
 MIGRATIONS = Path(__file__).parents[2] / "services" / "inventory" / "migrations"
 
@@ -52,6 +63,21 @@ async def store(
     )
     async with made:
         yield made
+
+
+@pytest.fixture
+async def shop(
+    store: Store[Transaction], clock: FakeClock, ids: SequentialIds, feed: Feed
+) -> AsyncIterator[Shop]:
+    pages = Pages(b"for tests", clock=clock)
+    catalog = CatalogServicer(store, clock=clock, ids=ids, pages=pages)
+    inventory = InventoryServicer(store, clock=clock, ids=ids, pages=pages, watch=StockWatch(store, feed))
+    async with serving(
+        (add_CatalogServiceServicer_to_server, catalog),
+        (add_InventoryServiceServicer_to_server, inventory),
+        files=[pb.DESCRIPTOR],
+    ) as channel:
+        yield Shop(CatalogServiceStub(channel), InventoryServiceStub(channel), clock, store)
 
 
 @pytest.fixture

@@ -1,135 +1,29 @@
 """The RPCs of inventory, over a real server."""
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import pytest
 from bodega.inventory.v1 import inventory_pb2 as pb
-from bodega.inventory.v1.inventory_pb2_grpc import (
-    CatalogServiceStub,
-    InventoryServiceStub,
-    add_CatalogServiceServicer_to_server,
-    add_InventoryServiceServicer_to_server,
-)
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.rpc.error_details_pb2 import BadRequest
 from google.type.money_pb2 import Money
 
 from services.chassis import status
-from services.chassis.feed import Feed
-from services.chassis.paging import Pages
-from services.chassis.storage.database import Store
-from services.chassis.testing import FakeClock, SequentialIds, serving
-from services.inventory.servicer import CatalogServicer, InventoryServicer
 from services.inventory.stock import DEFAULT_WAREHOUSE_ID
-from services.inventory.store import Transaction
-from services.inventory.watch import StockWatch
-
-NOBODY = "ffffffff-ffff-4fff-8fff-ffffffffffff"
-Figures = Callable[[], dict[str, dict[str, int]]]
-
-
-@dataclass
-class Shop:
-    catalog: CatalogServiceStub
-    inventory: InventoryServiceStub
-    clock: FakeClock
-
-    async def product(self, sku: str, *, on_hand: int = 0, **fields: Any) -> pb.Product:
-        fields = {"name": sku, "price": euros(5), **fields}
-        created = await self.catalog.CreateProduct(
-            pb.CreateProductRequest(product=pb.Product(sku=sku, **fields))
-        )
-        if on_hand:
-            await self.count(created, on_hand)
-        return created
-
-    async def count(self, product: pb.Product, on_hand: int) -> pb.StockLevel:
-        return await self.inventory.SetStock(
-            pb.SetStockRequest(product_id=product.product_id, on_hand=on_hand)
-        )
-
-    async def reserve(
-        self, order_id: str, *lines: tuple[pb.Product, int], request_id: str = "", expires_in_s: int = 0
-    ) -> pb.Reservation:
-        return await self.inventory.ReserveStock(
-            pb.ReserveStockRequest(
-                order_id=order_id,
-                lines=[
-                    pb.ReserveLine(product_id=product.product_id, quantity=quantity)
-                    for product, quantity in lines
-                ],
-                expires_in=Duration(seconds=expires_in_s) if expires_in_s else None,
-                request_id=request_id,
-            )
-        )
-
-    async def release(self, order_id: str, request_id: str = "") -> pb.Reservation:
-        return await self.inventory.ReleaseStock(
-            pb.ReleaseStockRequest(order_id=order_id, request_id=request_id)
-        )
-
-    async def commit(self, order_id: str, request_id: str = "") -> pb.Reservation:
-        return await self.inventory.CommitStock(
-            pb.CommitStockRequest(order_id=order_id, request_id=request_id)
-        )
-
-    async def available(self, product: pb.Product, quantity: int = 1) -> pb.CheckAvailabilityResponse:
-        return await self.inventory.CheckAvailability(
-            pb.CheckAvailabilityRequest(product_id=product.product_id, quantity=quantity)
-        )
-
-    async def listed(self, **search: Any) -> list[str]:
-        """Article numbers, over all pages."""
-        request = pb.ListProductsRequest(**search)
-        found: list[str] = []
-        while True:
-            reply = await self.catalog.ListProducts(request)
-            found.extend(product.sku for product in reply.products)
-            if not reply.next_page_token:
-                return found
-            request.page_token = reply.next_page_token
-
-
-@pytest.fixture
-async def shop(
-    store: Store[Transaction], clock: FakeClock, ids: SequentialIds, feed: Feed
-) -> AsyncIterator[Shop]:
-    pages = Pages(b"for tests", clock=clock)
-    catalog = CatalogServicer(store, clock=clock, ids=ids, pages=pages)
-    inventory = InventoryServicer(store, clock=clock, ids=ids, pages=pages, watch=StockWatch(store, feed))
-    async with serving(
-        (add_CatalogServiceServicer_to_server, catalog),
-        (add_InventoryServiceServicer_to_server, inventory),
-        files=[pb.DESCRIPTOR],
-    ) as channel:
-        yield Shop(CatalogServiceStub(channel), InventoryServiceStub(channel), clock)
-
-
-def euros(units: int, nanos: int = 0, currency: str = "EUR") -> Money:
-    return Money(currency_code=currency, units=units, nanos=nanos)
-
-
-def order() -> str:
-    return str(uuid.uuid4())
-
-
-async def refused(call: Awaitable[Any], code: grpc.StatusCode, reason: str) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await call
-    assert (raised.value.code(), status.reason(raised.value)) == (code, reason)
-    return raised.value
-
-
-INVALID = grpc.StatusCode.INVALID_ARGUMENT
-NOT_FOUND = grpc.StatusCode.NOT_FOUND
-WRONG_STATE = grpc.StatusCode.FAILED_PRECONDITION
-EXISTS = grpc.StatusCode.ALREADY_EXISTS
+from tests.inventory.shop import (
+    EXISTS,
+    INVALID,
+    NOBODY,
+    NOT_FOUND,
+    WRONG_STATE,
+    Figures,
+    Shop,
+    euros,
+    order,
+    refused,
+)
 
 
 class TestCatalog:
