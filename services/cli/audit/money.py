@@ -20,17 +20,15 @@ def _taken(books: Books) -> Differences:
     taken = _ledger(books.payment)
     found = Differences()
     for order in standings.values():
-        worth = Money(order.total_minor, order.currency)
+        worth = Money(order.worth_minor, order.currency)
         net = taken.pop(order.order_id, Money.zero(order.currency))
         if not order.is_settled:
             found.count("under_way")
             continue
-        stands = not order.has_ended
-        found.count("orders_standing" if stands else "orders_ended")
+        found.count("orders_ended" if order.has_ended else "orders_standing")
         found.count(f"taken_{net.currency}", net.amount_minor)
-        if stands:
-            found.count(f"worth_{worth.currency}", worth.amount_minor)
-        if net != (worth if stands else Money.zero(order.currency)):
+        found.count(f"worth_{worth.currency}", worth.amount_minor)
+        if net != worth:
             found.add(order.order_id, f"order {order.order_id}: {order.state}, worth {worth}, taken {net}")
     for order_id, net in taken.items():
         found.add(f"unknown {order_id}", f"order {order_id}: {net} taken for no order")

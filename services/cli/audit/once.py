@@ -1,25 +1,42 @@
 """Once: one request id, one order, one message about each thing that became of it."""
 
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from bodega.order.v1 import order_events_pb2, order_pb2
+from bodega.payment.v1 import payment_events_pb2
+from google.protobuf.message import Message
 
 from services.chassis.storage import idempotency
 from services.cli.audit.books import Books, CrossCheck, Differences
 from services.notification.tables import notifications
+from services.notification.templates import TEMPLATES
 from services.order import audit as orders
 from services.order.domain import State
 
 _CALLS: Final = idempotency.define(sa.MetaData())
 _CREATE: Final = "/bodega.order.v1.OrderService/CreateOrder"
 
-_TELLS: Final = {
-    State.CONFIRMED: order_events_pb2.OrderConfirmed.DESCRIPTOR.full_name,
-    State.REJECTED: order_events_pb2.OrderRejected.DESCRIPTOR.full_name,
-    State.CANCELLED: order_events_pb2.OrderCancelled.DESCRIPTOR.full_name,
+_TELLS: Final[dict[State, type[Message]]] = {
+    State.CONFIRMED: order_events_pb2.OrderConfirmed,
+    State.REJECTED: order_events_pb2.OrderRejected,
+    State.CANCELLED: order_events_pb2.OrderCancelled,
+    State.SHIPPED: order_events_pb2.OrderShipped,
+    State.DELIVERED: order_events_pb2.OrderDelivered,
+    # It is payment who tells of refunds, whatever set them off.
+    State.PARTIALLY_REFUNDED: payment_events_pb2.PaymentRefunded,
+    State.REFUNDED: payment_events_pb2.PaymentRefunded,
 }
+_TYPES: Final = {
+    state: name
+    for state, event in _TELLS.items()
+    if any((name := event.DESCRIPTOR.full_name) in told for told in TEMPLATES.values())
+}
+"""What a buyer is told of an order that has come to a state; of the others nobody is told."""
+
+_SAID_OFTEN: Final = payment_events_pb2.PaymentRefunded.DESCRIPTOR.full_name
+"""Of an order there may be several of these, one for each refund."""
 
 
 def _requests(books: Books) -> Differences:
@@ -45,21 +62,27 @@ def _requests(books: Books) -> Differences:
 def _messages(books: Books) -> Differences:
     standings = orders.standings(books.order)
     rows = books.notification.execute(
-        sa.select(notifications.c.order_id, notifications.c.event_type).where(
-            notifications.c.event_type.in_(list(_TELLS.values()))
+        sa.select(notifications.c.order_id, notifications.c.event_type, notifications.c.event_id).where(
+            notifications.c.event_type.in_(set(_TYPES.values()))
         )
     )
-    messages = Counter((row.order_id, row.event_type) for row in rows)
+    messages = Counter((row.order_id, row.event_type, _occasion(row)) for row in rows)
+    told = {(order_id, event_type) for order_id, event_type, _ in messages}
     found = Differences({"messages": messages.total()})
-    for (order_id, event_type), number in messages.items():
+    for (order_id, event_type, occasion), number in messages.items():
         if number > 1:
-            found.add(f"{order_id} {event_type}", f"order {order_id}: {number} messages of {event_type}")
+            key = f"{order_id} {event_type} {occasion}".rstrip()
+            found.add(key, f"order {order_id}: {number} messages of {event_type}")
     for order in standings.values():
-        if order.is_settled and order.state in _TELLS:
+        if order.is_settled and order.state in _TYPES:
             found.count("settled_orders")
-            if not messages[order.order_id, _TELLS[order.state]]:
+            if (order.order_id, _TYPES[order.state]) not in told:
                 found.add(order.order_id, f"order {order.order_id}: {order.state}, and nobody was told")
     return found
+
+
+def _occasion(row: sa.Row[*tuple[Any, ...]]) -> str:
+    return str(row.event_id) if row.event_type == _SAID_OFTEN else ""
 
 
 CHECKS: Final = (

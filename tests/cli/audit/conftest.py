@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from bodega.order.v1 import order_pb2
+from google.type.money_pb2 import Money
 
 from services.chassis.events import inbox, outbox
 from services.cli.audit.books import Books, CrossCheck, Differences
@@ -23,6 +25,7 @@ METADATA = {
     "payment": payment.metadata,
     "notification": notification.metadata,
 }
+UNDER_WAY = ("PENDING", "REJECTING", "CANCELLING")
 OUTBOX = outbox.define(sa.MetaData())
 INBOX = inbox.define(sa.MetaData())
 
@@ -57,9 +60,27 @@ class Shop:
     def violations(self, check: CrossCheck) -> list[str]:
         return list(self.find(check).violations.values())
 
-    def order(self, order_id: str, state: str, *, quantity: int = 2, unit_minor: int = 500) -> None:
-        total = quantity * unit_minor
-        self.write("order", order.orders, order_id=order_id, state=state, total_minor=total, currency="USD")
+    def order(
+        self,
+        order_id: str,
+        state: str,
+        *,
+        quantity: int = 2,
+        unit_minor: int = 500,
+        refunded: int = 0,
+        under_way: bool | None = None,
+    ) -> None:
+        """An order of one line, of which so many pieces were refunded."""
+        self.write(
+            "order",
+            order.orders,
+            order_id=order_id,
+            state=state,
+            under_way=state in UNDER_WAY if under_way is None else under_way,
+            total_minor=quantity * unit_minor,
+            refunded_minor=refunded * unit_minor,
+            currency="USD",
+        )
         self.write(
             "order",
             order.order_lines,
@@ -67,6 +88,25 @@ class Shop:
             product_id="beans",
             quantity=quantity,
             unit_price_minor=unit_minor,
+            refunded_quantity=refunded,
+        )
+
+    def refund_requested(self, order_id: str, quantity: int, *, return_stock: bool) -> None:
+        """The event that had pieces refunded; without the rest of the order's history."""
+        requested = order_pb2.RefundRequested(
+            refund_id="r",
+            lines=[order_pb2.RefundLine(product_id="beans", quantity=quantity)],
+            amount=Money(currency_code="USD", units=1),
+            return_stock=return_stock,
+        )
+        event = order_pb2.OrderEvent(refund_requested=requested)
+        self.write(
+            "order",
+            order.order_events,
+            stream_id=order_id,
+            version=1,
+            type="refund_requested",
+            body=event.SerializeToString(),
         )
 
     def hold(self, order_id: str, state: str, *, quantity: int = 2) -> None:

@@ -32,8 +32,25 @@ def test_a_confirmed_order_that_paid_nothing_is_found(shop: Any) -> None:
 def test_nobody_pays_for_an_order_that_ended(shop: Any, state: str) -> None:
     shop.order("o", state)
     shop.moved("o", "taken", 1000)
-    assert shop.violations(ORDERS) == [f"order o: {state}, worth 10.00 USD, taken 10.00 USD"]
+    assert shop.violations(ORDERS) == [f"order o: {state}, worth 0.00 USD, taken 10.00 USD"]
     shop.moved("o", "given back", -1000)
+    assert shop.violations(ORDERS) == []
+
+
+@pytest.mark.parametrize(("refunded", "state"), [(1, "PARTIALLY_REFUNDED"), (2, "REFUNDED")])
+def test_an_order_is_worth_what_was_not_refunded(shop: Any, refunded: int, state: str) -> None:
+    shop.order("o", state, quantity=2, refunded=refunded)
+    shop.moved("o", "taken", 1000)
+    left = f"{10 - 5 * refunded}.00 USD"
+    assert shop.violations(ORDERS) == [f"order o: {state}, worth {left}, taken 10.00 USD"]
+    shop.moved("o", "given back", -500 * refunded)
+    assert shop.violations(ORDERS) == []
+
+
+def test_a_refund_under_way_may_have_given_back_or_not(shop: Any) -> None:
+    shop.order("o", "DELIVERED", under_way=True)
+    shop.moved("o", "taken", 1000)
+    shop.moved("o", "given back", -500)
     assert shop.violations(ORDERS) == []
 
 

@@ -1,11 +1,13 @@
 from typing import Any
 
+import pytest
 from bodega.order.v1 import order_pb2
 
 from services.cli.audit import once
 from services.order import tables
 
 REQUESTS, MESSAGES = once.CHECKS
+REFUNDED = "bodega.payment.v1.PaymentRefunded"
 CONFIRMED, CANCELLED = "bodega.order.v1.OrderConfirmed", "bodega.order.v1.OrderCancelled"
 SCOPE = "user:1 /bodega.order.v1.OrderService/CreateOrder"
 
@@ -65,3 +67,12 @@ def test_an_order_that_was_told_twice_is_found(shop: Any) -> None:
     shop.message("o", CONFIRMED, "e1")
     shop.message("o", CONFIRMED, "e2")
     assert shop.violations(MESSAGES) == [f"order o: 2 messages of {CONFIRMED}"]
+
+
+@pytest.mark.parametrize("state", ["PARTIALLY_REFUNDED", "REFUNDED"])
+def test_refunds_are_told_one_by_one(shop: Any, state: str) -> None:
+    shop.order("o", state)
+    assert shop.violations(MESSAGES) == [f"order o: {state}, and nobody was told"]
+    shop.message("o", REFUNDED, "e1")
+    shop.message("o", REFUNDED, "e2")
+    assert shop.violations(MESSAGES) == []
