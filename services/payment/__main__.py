@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from bodega.payment.v1 import payment_pb2
 from bodega.payment.v1.payment_pb2_grpc import add_PaymentServiceServicer_to_server
 
 from services.chassis import app
-from services.chassis.events import outbox
+from services.chassis.events import inbox, outbox
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.relay import Relay
 from services.chassis.observed import observe
@@ -17,13 +18,16 @@ from services.chassis.storage.database import Store
 from services.chassis.storage.retention import Janitor
 from services.kernel.clock import SystemClock
 from services.kernel.ids import TimeOrderedIds
+from services.payment import webhook
 from services.payment.config import PaymentSettings
 from services.payment.operations import Operations
 from services.payment.queries import Queries
 from services.payment.reconciler import Reconciler
 from services.payment.sandbox import Sandbox
+from services.payment.sandbox_courier import Courier
 from services.payment.servicer import PaymentServicer
 from services.payment.store import SERVICE, Transaction
+from services.payment.webhooks import Webhooks
 
 
 def main() -> None:
@@ -61,7 +65,10 @@ async def assembled(settings: PaymentSettings) -> AsyncIterator[app.App]:
         reconciler = Reconciler(store, operations, sandbox, clock=clock)
         await reconciler.take_over(settings.driver)
         queries = Queries(store, Pages(secret, clock=clock))
-        servicer = PaymentServicer(store, sandbox, operations, queries, clock=clock, ids=ids)
+        webhook_key = webhook.key(settings.webhook_secret.get_secret_value())
+        webhooks = Webhooks(store, operations, sandbox, key=webhook_key, clock=clock)
+        courier = Courier(sandbox, partial(webhooks.take, sandbox.name), key=webhook_key, clock=clock)
+        servicer = PaymentServicer(store, sandbox, operations, queries, webhooks, clock=clock, ids=ids)
         server = app.App(settings, clock=clock)
         server.serve(add_PaymentServiceServicer_to_server, servicer, payment_pb2.DESCRIPTOR)
         server.check("database", lambda: store.read(lambda tx: tx.payments.check()))
@@ -71,7 +78,9 @@ async def assembled(settings: PaymentSettings) -> AsyncIterator[app.App]:
         observe(server.metrics, store, relay=relay)
         server.background("relay", relay.run)
         server.background("reconciler", reconciler.run)
-        server.background("janitor", Janitor(store, idempotency.RETENTION, outbox.RETENTION, clock=clock).run)
+        server.background("sandbox courier", courier.run)
+        kept = (idempotency.RETENTION, outbox.RETENTION, inbox.RETENTION)
+        server.background("janitor", Janitor(store, *kept, clock=clock).run)
         yield server
 
 

@@ -1,8 +1,14 @@
 """What the payment service can be told, beyond what every service can."""
 
-from pydantic import Field
+from typing import Final, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from services.chassis.config import ServiceSettings
+from services.payment.webhook import key
+
+# "not a secret: for laptops and tests"; production refuses it.
+LAPTOP_WEBHOOK_SECRET: Final = "whsec_bm90IGEgc2VjcmV0OiBmb3IgbGFwdG9wcyBhbmQgdGVzdHM="  # noqa: S105
 
 
 class PaymentSettings(ServiceSettings):
@@ -19,3 +25,18 @@ class PaymentSettings(ServiceSettings):
 
     sandbox_slow_s: float = Field(default=1.0, ge=0, le=60)
     """How long the sandbox takes to answer for `tok_slow`."""
+
+    webhook_secret: SecretStr = SecretStr(LAPTOP_WEBHOOK_SECRET)
+    """What the provider signs its webhooks with: `whsec_` and base64, as Standard Webhooks has it."""
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _is_a_key(cls, secret: SecretStr) -> SecretStr:
+        key(secret.get_secret_value())
+        return secret
+
+    @model_validator(mode="after")
+    def _production_has_a_webhook_secret(self) -> Self:
+        if self.production and self.webhook_secret.get_secret_value() == LAPTOP_WEBHOOK_SECRET:
+            raise ValueError("webhook_secret must be set in production")
+        return self

@@ -55,7 +55,7 @@ class PaymentClosed(errors.WrongState):
 
 
 class PaymentMismatch(errors.Invalid):
-    """Order {order_id} already has another payment: of another amount or kind, by another method or person."""
+    """Order {order_id} already has another payment: of another amount or kind, by another method or user."""
 
 
 class PaymentNotCapturable(errors.WrongState):

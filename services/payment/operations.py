@@ -25,6 +25,7 @@ from services.payment.domain import (
     PaymentInProgress,
     ProviderUnavailable,
     Refused,
+    Standing,
 )
 from services.payment.methods import Card
 from services.payment.provider import Provider, ProviderSilent
@@ -176,6 +177,14 @@ class Operations:
             tx.work.wake(kept.order_id, now=now)
         return kept
 
+    def adopt(self, tx: Transaction, payment: Payment, standing: Standing, *, now: datetime) -> Payment:
+        """Takes over what the provider's books know beyond ours; the payment as it was if that is nothing."""
+        adopted = payment.adopt(standing, at=now)
+        if adopted is payment:
+            return payment
+        _log.warning("taken over from the provider's books", order_id=payment.order_id, state=adopted.state)
+        return self.saved(tx, adopted, now=now)
+
     # What stands between transactions
 
     async def finish(self, order_id: str) -> None:
@@ -211,6 +220,14 @@ class Operations:
             raise
         await _reach("provider.answered", ask.kind)
         return answer
+
+    async def standing(self, authorization: str) -> Standing:
+        """How an authorization stands now. Raises ProviderUnavailable."""
+        try:
+            async with asyncio.timeout(self._answer_within_s):
+                return await self._provider.standing(authorization)
+        except (ProviderSilent, TimeoutError, OSError) as error:
+            raise ProviderUnavailable from error
 
     async def describe(self, token: str) -> Card:
         """What a token stands for. Raises ProviderTokenRefused and ProviderUnavailable."""

@@ -49,6 +49,9 @@ class Provider(Protocol):
     async def refund(self, key: str, *, authorization: str, amount: Money) -> Answer:
         """Gives back of what was taken. Refused if that is more than is left."""
 
+    def about(self, webhook: bytes) -> str:
+        """The authorization that the body of a webhook is about. Raises WebhookMalformed."""
+
     async def standing(self, authorization: str) -> Standing:
         """How an authorization stands now."""
 

@@ -88,13 +88,7 @@ class Reconciler:
         payment = tx.payments.get(standing.payment_id)
         if payment.pending is not None:
             return False  # its own answer will say
-        now = self._clock.now()
-        adopted = payment.adopt(standing, at=now)
-        if adopted is payment:
-            return False
-        self._operations.saved(tx, adopted, now=now)
-        _log.warning("taken over from the provider's books", order_id=payment.order_id, state=adopted.state)
-        return True
+        return self._operations.adopt(tx, payment, standing, now=self._clock.now()) is not payment
 
     async def _changes(self, after: str) -> Sequence[Change]:
         try:

@@ -6,6 +6,7 @@ across a network.
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -16,11 +17,13 @@ from services.chassis.storage.database import Store
 from services.kernel.clock import Clock
 from services.kernel.ids import Ids
 from services.kernel.money import Money
+from services.payment import sandbox_webhooks
 from services.payment.domain import Answer, Kind, Standing
 from services.payment.methods import Card, ProviderTokenRefused
 from services.payment.provider import Change, ProviderSilent
 from services.payment.sandbox_books import Books, Entered, Wish, metadata
 from services.payment.sandbox_tokens import TOKENS
+from services.payment.webhook import WebhookMalformed
 
 SLOW_S: Final = 1.0
 
@@ -42,19 +45,21 @@ class Sandbox:
         self._url = url
         self._slow_s = slow_s
         self._sleep = sleep
-        self._books: Store[Books] = Store(
+        self.books: Store[Books] = Store(
             url, open_transaction=lambda session: Books(session, ids), clock=clock, secret=b""
         )
+        self.webhooks_wait = asyncio.Event()
+        """Set when there may be something for the courier."""
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(_create, self._url)
-        await self._books.__aenter__()
+        await self.books.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._books.__aexit__(kind, error, trace)
+        await self.books.__aexit__(kind, error, trace)
 
     async def describe(self, token: str) -> Card:
         if token not in TOKENS:
@@ -78,17 +83,28 @@ class Sandbox:
         return await self._answer(lambda books: books.refund(wish))
 
     async def standing(self, authorization: str) -> Standing:
-        return await self._books.read(lambda books: books.standing(authorization))
+        return await self.books.read(lambda books: books.standing(authorization))
+
+    def about(self, webhook: bytes) -> str:
+        try:
+            authorization = json.loads(webhook)["data"]["authorization"]
+        except (ValueError, KeyError, TypeError):
+            authorization = None
+        if not isinstance(authorization, str):
+            raise WebhookMalformed(provider=self.name)
+        return authorization
 
     async def changes(self, after: str) -> Sequence[Change]:
-        return await self._books.read(lambda books: books.changes(int(after or "0")))
+        return await self.books.read(lambda books: books.changes(int(after or "0")))
 
     async def ready(self) -> None:
-        await self._books.ready()
+        await self.books.ready()
 
     async def _answer(self, enter: Callable[[Books], Entered]) -> Answer:
         """Written down first; what can still go wrong is the way back."""
-        entered = await self._books.write(enter)
+        entered = await self.books.write(enter)
+        if entered.token.webhooks:
+            self.webhooks_wait.set()
         if not entered.is_repeat and entered.token.is_slow:
             await self._sleep(self._slow_s)
         if not entered.is_repeat and entered.token.loses_replies:
@@ -104,5 +120,6 @@ def _create(url: str) -> None:
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     try:
         metadata.create_all(engine)
+        sandbox_webhooks.metadata.create_all(engine)
     finally:
         engine.dispose()

@@ -15,6 +15,7 @@ from services.kernel.money import Money
 from services.payment.domain import Answer, Done, Kind, Refused, Standing
 from services.payment.provider import Change, ProviderSilent
 from services.payment.sandbox_tokens import TOKENS, Token
+from services.payment.sandbox_webhooks import Post, Webhook
 
 metadata = sa.MetaData()
 
@@ -49,6 +50,14 @@ operations = sa.Table(
 
 CHANGES_MAX: Final = 50
 
+LATE_CAPTURE: Final = "payment.captured_late"
+_TYPES: Final = {
+    Kind.AUTHORIZE: "payment.authorized",
+    Kind.CAPTURE: "payment.captured",
+    Kind.VOID: "payment.voided",
+    Kind.REFUND: "payment.refunded",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -77,6 +86,7 @@ class Books:
     def __init__(self, session: Session, ids: Ids) -> None:
         self._session = session
         self._ids = ids
+        self.post = Post(session)
 
     def authorize(self, wish: Wish, token: str) -> Entered:
         def decide() -> Answer:
@@ -144,6 +154,13 @@ class Books:
         rows = self._session.all(_CHANGES, after=after)
         return [Change(_standing(row), str(row["change"])) for row in rows]
 
+    def catch_up(self, webhook: Webhook) -> None:
+        """What a late capture tells happens now: the hold that was given up is captured all the same."""
+        if webhook.type == LATE_CAPTURE:
+            row = self._authorization(webhook.authorization)
+            if not row["captured_minor"]:
+                self._move(row, captured_minor=row["amount_minor"])
+
     def _enter(self, wish: Wish, token: str, decide: Any) -> Entered:
         row = self._session.one(_FIND, of_key=wish.key)
         if row is not None:
@@ -161,7 +178,17 @@ class Books:
             reference=reference,
             refusal=refusal,
         )
+        if isinstance(answer, Done):
+            self._tell(wish, answer, _token(token))
         return Entered(answer, _token(token), is_repeat=False)
+
+    def _tell(self, wish: Wish, done: Done, token: Token) -> None:
+        about = done.reference if wish.kind is Kind.AUTHORIZE else wish.about
+        types = [_TYPES[wish.kind]]
+        if token.captures_late and wish.kind is Kind.VOID:
+            types.append(LATE_CAPTURE)
+        for type_ in types if token.webhooks else ():
+            self.post.add(Webhook(f"sandbox_webhook_{self._ids.new()}", type_, about, token.webhooks))
 
     def _authorization(self, reference: str) -> Row:
         row = self._session.one(_AUTHORIZATION, of_reference=reference)

@@ -26,6 +26,12 @@ class Token:
     loses_replies: bool = False
     """Does what it is asked to, and the first answer about it gets lost."""
 
+    webhooks: int = 0
+    """How often each of its webhooks is sent."""
+
+    captures_late: bool = False
+    """Is captured all the same after it was voided, and tells so by webhook."""
+
 
 _NAMED: Final = {
     "tok_approve": Token(Card("visa", "4242")),
@@ -33,6 +39,10 @@ _NAMED: Final = {
     "tok_insufficient_funds": Token(Card("visa", "9995"), decline_code="insufficient_funds"),
     "tok_capture_refused": Token(Card("visa", "0259"), capture_code="authorization_expired"),
     "tok_slow": Token(Card("visa", "3220"), is_slow=True),
+    "tok_duplicate_webhook": Token(Card("visa", "5556"), webhooks=2),
+    "tok_late_capture": Token(
+        Card("visa", "0341"), capture_code="authorization_expired", webhooks=1, captures_late=True
+    ),
     "tok_lost_reply": Token(Card("visa", "9235"), loses_replies=True),
 }
 

@@ -24,6 +24,8 @@ from services.payment.operations import Ask, Operations
 from services.payment.provider import Provider
 from services.payment.queries import Queries
 from services.payment.store import Transaction
+from services.payment.webhook import Signed
+from services.payment.webhooks import Webhooks
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -43,6 +45,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         provider: Provider,
         operations: Operations,
         queries: Queries,
+        webhooks: Webhooks,
         *,
         clock: Clock,
         ids: Ids,
@@ -51,6 +54,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         self._provider = provider
         self._operations = operations
         self._queries = queries
+        self._webhooks = webhooks
         self._clock = clock
         self._ids = ids
 
@@ -201,6 +205,13 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         self, request: pb.ListTransactionsRequest, context: Context
     ) -> pb.ListTransactionsResponse:
         return await self._queries.transactions(request)
+
+    async def HandleProviderWebhook(
+        self, request: pb.HandleProviderWebhookRequest, context: Context
+    ) -> Empty:
+        signed = Signed.of(context.invocation_metadata() or ())
+        await self._webhooks.take(request.provider, signed, request.event.data)
+        return Empty()
 
     def _open(
         self, tx: Transaction, wanted: decisions.Authorization, payment_id: str, *, direct: bool = False

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from services.chassis.events import inbox
 from services.chassis.events.envelope import envelope
 from services.chassis.events.outbox import Outbox
 from services.chassis.storage.faults import StaleVersion
@@ -18,7 +19,7 @@ from services.payment import events
 from services.payment.domain import Kind, Operation, Outcome, Payment, PaymentNotFound
 from services.payment.ledger import Entry, entry_for
 from services.payment.method_store import Methods
-from services.payment.tables import compared_books, ledger_lines, operations, payments
+from services.payment.tables import compared_books, ledger_lines, operations, payments, seen_webhooks
 from services.payment.work_store import Work
 
 SERVICE: Final = "payment"
@@ -33,6 +34,7 @@ class Transaction:
         self.payments = Payments(session, outbox, ids)
         self.work = Work(session)
         self.books = ComparedBooks(session)
+        self.seen = SeenWebhooks(session)
 
 
 class Payments:
@@ -143,6 +145,20 @@ class ComparedBooks:
             self._session.run(_FIRST_CURSOR, provider=provider, cursor=cursor)
 
 
+class SeenWebhooks:
+    """Which of the providers' webhooks had their effect."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def has(self, provider: str, webhook_id: str) -> bool:
+        return self._session.one(_SEEN, of_consumer=provider, of_event_id=webhook_id) is not None
+
+    def add(self, provider: str, webhook_id: str, *, at: datetime) -> bool:
+        """Whether this transaction is the first to have its effect."""
+        return inbox.claim(self._session, consumer=provider, event_id=webhook_id, at=at)
+
+
 def payment_from_row(row: Row, operations: tuple[Operation, ...]) -> Payment:
     """The payment that a row of `payments` and its operations hold."""
     return Payment(
@@ -249,6 +265,12 @@ _CURSOR: Final = Statement(
     sa.select(compared_books.c.cursor).where(compared_books.c.provider == sa.bindparam("of_provider"))
 )
 _FIRST_CURSOR: Final = _insert(compared_books)
+_SEEN: Final = Statement(
+    sa.select(seen_webhooks.c.event_id).where(
+        seen_webhooks.c.consumer == sa.bindparam("of_consumer"),
+        seen_webhooks.c.event_id == sa.bindparam("of_event_id"),
+    )
+)
 _ADVANCE: Final = Statement(
     sa.update(compared_books)
     .where(compared_books.c.provider == sa.bindparam("of_provider"))

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
-from services.chassis.events import outbox
+from services.chassis.events import inbox, outbox
 from services.chassis.storage import idempotency
 from services.payment.domain import Kind, Outcome, State
 from services.payment.ledger import Account
@@ -139,4 +139,5 @@ compared_books = sa.Table(
 )
 
 outbox_rows = outbox.define(metadata)
+seen_webhooks = inbox.define(metadata)
 remembered_calls = idempotency.define(metadata)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,12 +29,15 @@ from services.payment.provider import ProviderSilent
 from services.payment.queries import Queries
 from services.payment.reconciler import Reconciler
 from services.payment.sandbox import Sandbox
+from services.payment.sandbox_courier import Courier
 from services.payment.servicer import PaymentServicer
 from services.payment.store import Transaction
 from services.payment.tables import outbox_rows
+from services.payment.webhooks import Webhooks
 
 MIGRATIONS = Path(__file__).parents[2] / "services" / "payment" / "migrations"
 DRIVER = "payment-0"
+WEBHOOK_KEY = b"signs for tests"
 ANSWER_WITHIN_S = 5.0  # longer than anything here takes
 AMOUNT = Money(currency_code="USD", units=12, nanos=340_000_000)
 
@@ -71,7 +75,7 @@ class Line:
         self.asked = asyncio.Event()
         self.answers = asyncio.Event()
         self.describe, self.standing = sandbox.describe, sandbox.standing
-        self.changes, self.ready = sandbox.changes, sandbox.ready
+        self.changes, self.ready, self.about = sandbox.changes, sandbox.ready, sandbox.about
 
     async def authorize(self, key: str, *, payment_id: str, token: str, amount: Amount) -> Answer:
         return await self._through(
@@ -140,7 +144,17 @@ class House:
         )
         self.reconciler = Reconciler(self.store, self.operations, self.line, clock=clock)
         queries = Queries(self.store, Pages(b"for tests", clock=clock))
-        self.servicer = PaymentServicer(self.store, self.line, self.operations, queries, clock=clock, ids=ids)
+        self.webhooks = Webhooks(self.store, self.operations, self.line, key=WEBHOOK_KEY, clock=clock)
+        self.courier = Courier(
+            self.sandbox,
+            partial(self.webhooks.take, "sandbox"),
+            key=WEBHOOK_KEY,
+            clock=clock,
+            random=lambda: 0.0,
+        )
+        self.servicer = PaymentServicer(
+            self.store, self.line, self.operations, queries, self.webhooks, clock=clock, ids=ids
+        )
         self.stub: PaymentServiceStub
 
     async def __aenter__(self) -> Self:

@@ -105,7 +105,7 @@ async def late_capture(house: House, authorization: str) -> None:
         row = books._authorization(authorization)
         books._move(row, captured_minor=row["amount_minor"])
 
-    await house.sandbox._books.write(force)
+    await house.sandbox.books.write(force)
 
 
 def _nobody() -> Any:

@@ -4,6 +4,7 @@ isort:skip_file
 Who pays how, and what became of the money."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -761,3 +762,35 @@ class ListPaymentsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPaymentsResponse: _TypeAlias = ListPaymentsResponse  # noqa: Y015
+
+@_typing.final
+class HandleProviderWebhookRequest(_message.Message):
+    """Asks for HandleProviderWebhook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """Which provider, e.g. `sandbox`."""
+    request_id: _builtins.str
+    """Not needed: the metadata's `webhook-id` is what makes a repeat harmless. At most 255 characters."""
+    @_builtins.property
+    def event(self) -> _httpbody_pb2.HttpBody:
+        """What it sends, byte for byte: the signature is over it. At most 64 KiB."""
+
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        event: _httpbody_pb2.HttpBody | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "provider", b"provider", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandleProviderWebhookRequest: _TypeAlias = HandleProviderWebhookRequest  # noqa: Y015

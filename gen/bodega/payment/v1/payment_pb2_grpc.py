@@ -99,6 +99,11 @@ class PaymentServiceStub:
                 request_serializer=bodega_dot_payment_dot_v1_dot_payment__pb2.ListTransactionsRequest.SerializeToString,
                 response_deserializer=bodega_dot_payment_dot_v1_dot_payment__pb2.ListTransactionsResponse.FromString,
                 _registered_method=True)
+        self.HandleProviderWebhook = channel.unary_unary(
+                '/bodega.payment.v1.PaymentService/HandleProviderWebhook',
+                request_serializer=bodega_dot_payment_dot_v1_dot_payment__pb2.HandleProviderWebhookRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class PaymentServiceServicer:
@@ -225,6 +230,19 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HandleProviderWebhook(self, request, context):
+        """What a provider tells of its own accord. A hint: what it says is asked for at the provider before it counts.
+
+        Signed as Standard Webhooks has it: metadata (headers over REST) `webhook-id`, `webhook-timestamp`, `webhook-signature`.
+        Repeating it changes nothing, however late it comes. PERMISSION_DENIED, reason `WEBHOOK_SIGNATURE_INVALID`, for a
+        signature that is wrong or older than 5 minutes; INVALID_ARGUMENT, reason `WEBHOOK_MALFORMED`, for a body that is none
+        of the provider's events; ABORTED, reason `PAYMENT_IN_PROGRESS`, or UNAVAILABLE, reason `PROVIDER_UNAVAILABLE`, while
+        it cannot be looked into: send it again later.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -287,6 +305,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.ListTransactions,
                     request_deserializer=bodega_dot_payment_dot_v1_dot_payment__pb2.ListTransactionsRequest.FromString,
                     response_serializer=bodega_dot_payment_dot_v1_dot_payment__pb2.ListTransactionsResponse.SerializeToString,
+            ),
+            'HandleProviderWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.HandleProviderWebhook,
+                    request_deserializer=bodega_dot_payment_dot_v1_dot_payment__pb2.HandleProviderWebhookRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -617,6 +640,33 @@ class PaymentService:
             '/bodega.payment.v1.PaymentService/ListTransactions',
             bodega_dot_payment_dot_v1_dot_payment__pb2.ListTransactionsRequest.SerializeToString,
             bodega_dot_payment_dot_v1_dot_payment__pb2.ListTransactionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HandleProviderWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.payment.v1.PaymentService/HandleProviderWebhook',
+            bodega_dot_payment_dot_v1_dot_payment__pb2.HandleProviderWebhookRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

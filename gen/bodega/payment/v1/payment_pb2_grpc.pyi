@@ -89,6 +89,15 @@ class PaymentServiceStub:
 
     NOT_FOUND, reason `PAYMENT_NOT_FOUND`; INVALID_ARGUMENT, reason `INVALID_PAGE_TOKEN`.
     """
+    HandleProviderWebhook: _aio.UnaryUnaryMultiCallable[_payment_pb2.HandleProviderWebhookRequest, _empty_pb2.Empty]
+    """What a provider tells of its own accord. A hint: what it says is asked for at the provider before it counts.
+
+    Signed as Standard Webhooks has it: metadata (headers over REST) `webhook-id`, `webhook-timestamp`, `webhook-signature`.
+    Repeating it changes nothing, however late it comes. PERMISSION_DENIED, reason `WEBHOOK_SIGNATURE_INVALID`, for a
+    signature that is wrong or older than 5 minutes; INVALID_ARGUMENT, reason `WEBHOOK_MALFORMED`, for a body that is none
+    of the provider's events; ABORTED, reason `PAYMENT_IN_PROGRESS`, or UNAVAILABLE, reason `PROVIDER_UNAVAILABLE`, while
+    it cannot be looked into: send it again later.
+    """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Payment methods, payments and their ledger. Card numbers never come here: providers hand out tokens for them.
@@ -235,6 +244,21 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """What was done about a payment, oldest first: every operation at the provider with its outcome.
 
         NOT_FOUND, reason `PAYMENT_NOT_FOUND`; INVALID_ARGUMENT, reason `INVALID_PAGE_TOKEN`.
+        """
+
+    @_abc_1.abstractmethod
+    def HandleProviderWebhook(
+        self,
+        request: _payment_pb2.HandleProviderWebhookRequest,
+        context: _aio.ServicerContext[_payment_pb2.HandleProviderWebhookRequest, _abc.Awaitable[_empty_pb2.Empty]],
+    ) -> _abc.Awaitable[_empty_pb2.Empty]:
+        """What a provider tells of its own accord. A hint: what it says is asked for at the provider before it counts.
+
+        Signed as Standard Webhooks has it: metadata (headers over REST) `webhook-id`, `webhook-timestamp`, `webhook-signature`.
+        Repeating it changes nothing, however late it comes. PERMISSION_DENIED, reason `WEBHOOK_SIGNATURE_INVALID`, for a
+        signature that is wrong or older than 5 minutes; INVALID_ARGUMENT, reason `WEBHOOK_MALFORMED`, for a body that is none
+        of the provider's events; ABORTED, reason `PAYMENT_IN_PROGRESS`, or UNAVAILABLE, reason `PROVIDER_UNAVAILABLE`, while
+        it cannot be looked into: send it again later.
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _aio.Server) -> None: ...
