@@ -45,6 +45,8 @@ notifications = sa.Table(
     sa.CheckConstraint(_one_of("channel", Channel), name="channel_is_known"),
     sa.CheckConstraint("(state = 'SENT') = (sent_time IS NOT NULL)", name="sent_has_a_time"),
     sa.Index("notifications_by_user", "user_id", "sequence"),
+    # The sender goes through what is pending in order, and never through what was sent.
+    sa.Index("notifications_queue", "sequence", sqlite_where=PENDING, postgresql_where=PENDING),
     sa.Index("notifications_pending", "user_id", "sequence", sqlite_where=PENDING, postgresql_where=PENDING),
 )
 
