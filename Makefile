@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gen fmt lint types proto gen-fresh layers test bench check up demo verify clean
+.PHONY: help setup gen fmt lint types proto gen-fresh layers test bench soak check up demo verify clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ test: setup ## Everything that runs the code
 bench: setup ## Measure what things cost (performance table, SVG)
 	@$(BIN)/python -m pip install --quiet --group bench
 	@$(BIN)/python -m tests.load $(ARGS)
+
+soak: setup ## Shop at random while programs die, an hour long (ARGS="--minutes 10"), and check that everything holds
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 clean: ## Forget what can be made again (the shop's data in .bodega stays)
 	rm -rf $(VENV) dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
