@@ -18,7 +18,12 @@ IDEMPOTENCY_KEY: Final = b"idempotency-key"
 IDEMPOTENCY_KEY_CHARS_MAX: Final = 255  # as contracts allow for request_id
 
 # Passed on as they are. (The ids and traceparent are passed on too, remade.)
-_PASSED: Final = {b"authorization", b"accept-language", b"tracestate", IDEMPOTENCY_KEY}
+_WEBHOOK: Final = {
+    b"webhook-id",
+    b"webhook-timestamp",
+    b"webhook-signature",
+}  # https://www.standardwebhooks.com
+_PASSED: Final = {b"authorization", b"accept-language", b"tracestate", IDEMPOTENCY_KEY, *_WEBHOOK}
 _UNDERSTOOD: Final = frozenset(
     {
         *_PASSED,

@@ -419,6 +419,15 @@ async def test_only_named_headers_reach_the_backend(edge: Client) -> None:
     assert not {"x-bodega-caller", "grpcgateway-authorization", "x-forwarded-user", "cookie"} & got.keys()
 
 
+async def test_a_webhook_s_signature_reaches_the_backend(edge: Client) -> None:
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": "1614265330", "webhook-signature": "v1,a= v1,b="}
+    await edge("POST", "/v1/shelves", json={}, headers=headers)
+    assert headers.items() <= edge.backend.calls[0].metadata.items()
+    twice = [*headers.items(), ("webhook-signature", "v1,c=")]
+    refused = await edge("POST", "/v1/shelves", json={}, headers=twice)
+    assert list(violations(refused)) == ["webhook-signature"]
+
+
 async def test_ids_are_taken_over_or_made_and_given_back(edge: Client) -> None:
     made = await edge("GET", "/v1/shelves/1", headers={"x-request-id": "bad\tid"})
     assert made.headers["x-request-id"] == made.headers["x-correlation-id"]
