@@ -67,6 +67,14 @@ def test_nobody_pays_for_no_order(shop: Any) -> None:
     assert shop.violations(ORDERS) == ["order o: 10.00 USD taken for no order"]
 
 
+def test_what_is_paid_for_in_one_go_need_not_be_an_order(shop: Any) -> None:
+    row = {"order_id": "o", "payment_id": "p", "state": "CAPTURED", "currency": "USD", "direct": True}
+    shop.write("payment", tables.payments, **row)
+    shop.moved("o", "e", 1000)
+    found = shop.find(ORDERS)
+    assert (found.violations, found.figures) == ({}, {"paid_without_order": 1})
+
+
 def ours(shop: Any, state: str, captured_minor: int = 0, refunded_minor: int = 0) -> None:
     shop.write(
         "payment",
