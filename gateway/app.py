@@ -10,9 +10,10 @@ from typing import Final
 import uvicorn
 from google.protobuf import descriptor_pb2
 
-from gateway import site
+from gateway import openapi, site
 from gateway.backends import Backends, BadBackend, Channels
 from gateway.edge import BODY_BYTES_MAX, Edge
+from gateway.errors import Failure
 from gateway.health import Health
 from gateway.http1 import Http1Protocol
 from gateway.operations import Operations
@@ -28,6 +29,8 @@ _CONNECTIONS_MAX: Final = 10_000  # each may hold a body; beyond it 503, before 
 _KEEP_ALIVE_S: Final = 75  # above what load balancers in front keep idle connections (60 s by habit)
 
 _TCP_KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
+_MAY_BE_KEPT: Final = (b"cache-control", b"public, max-age=300")  # it changes with releases only
 
 _log = telemetry.logger(__name__)
 
@@ -54,6 +57,7 @@ class Gateway:
 
     site: site.Site
     settings: Settings
+    openapi: bytes
     health: Health = field(default_factory=Health)
 
 
@@ -87,7 +91,8 @@ def build(
         targets = Backends.parse(backends)
     except BadBackend as error:
         raise CannotServe(str(error)) from None
-    return Gateway(site.build(files, targets), settings or Settings())
+    built = site.build(files, targets)
+    return Gateway(built, settings or Settings(), openapi.document(built.routes, files.file))
 
 
 @asynccontextmanager
@@ -97,7 +102,13 @@ async def running(gateway: Gateway) -> AsyncIterator[Running]:
     Raises CannotServe if a port is taken.
     """
     settings = gateway.settings
-    edge = Edge(gateway.site, gateway.health, settings.streams, body_bytes_max=settings.body_bytes_max)
+    edge = Edge(
+        gateway.site,
+        gateway.health,
+        settings.streams,
+        documents={openapi.PATH: Failure(200, gateway.openapi, [_MAY_BE_KEPT])},
+        body_bytes_max=settings.body_bytes_max,
+    )
     listeners = [_listen(settings.host, settings.port)]
     servers = [_server(edge, settings)]
     if settings.operations_port is not None:

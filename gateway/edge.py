@@ -6,7 +6,7 @@ passes through.
 
 import time
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
 import grpc
@@ -57,12 +57,15 @@ class Edge:
         health: Health,
         limits: Limits | None = None,
         *,
+        documents: Mapping[str, Failure] | None = None,
         body_bytes_max: int = BODY_BYTES_MAX,
     ) -> None:
+        """`documents`: by path, what is answered where no rule takes it."""
         self._site = site
         self._health = health
         self._body_bytes_max = body_bytes_max
         self._nowhere = site.metrics.route("", "")
+        self._documents = documents or {}
         self._in_flight = 0
         self.streams = Streams(limits or Limits())
         site.metrics.show_streams(lambda: len(self.streams))
@@ -86,9 +89,9 @@ class Edge:
         except MalformedPath as error:
             raise errors.malformed("path", str(error)) from None
         if found is None:
-            health = self._health.answer(raw_path, in_full=False) if http_method in ("GET", "HEAD") else None
-            if health is not None:
-                return health
+            document = self._document(raw_path) if http_method in ("GET", "HEAD") else None
+            if document is not None:
+                return document
             raise Refusal(404, "NOT_FOUND", "ROUTE_NOT_FOUND", "There is nothing at this path.")
         if found.route is not None:
             return found.route, found.values
@@ -97,6 +100,10 @@ class Edge:
             return Failure(204, b"", [allow])
         message = "This path does not take this method."
         raise Refusal(405, "UNIMPLEMENTED", "METHOD_NOT_ALLOWED", message, headers=[allow])
+
+    def _document(self, raw_path: str) -> Failure | None:
+        """What the edge itself has to say, where no rule takes the path."""
+        return self._documents.get(raw_path) or self._health.answer(raw_path, in_full=False)
 
     def drain(self) -> None:
         """Ends what would not end by itself."""

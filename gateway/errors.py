@@ -29,7 +29,7 @@ _DEBUG_INFO: Final = _TYPE_PREFIX + "DebugInfo"
 _RETRY_INFO: Final = "google.rpc.RetryInfo"
 
 # google/rpc/code.proto names the HTTP status of every code.
-_HTTP: Final = {
+HTTP_STATUS: Final = {
     grpc.StatusCode.OK: 200,
     grpc.StatusCode.CANCELLED: 499,
     grpc.StatusCode.UNKNOWN: 500,
@@ -153,7 +153,7 @@ class Renderer:
     def failure(self, error: grpc.aio.AioRpcError) -> Failure:
         """A failed call as HTTP."""
         code = error.code()
-        status = _HTTP.get(code, 500)
+        status = HTTP_STATUS.get(code, 500)
         carried = rich.parse(error)
         details = carried.details if carried is not None and carried.code == code.value[0] else ()
         shown = [self._detail(detail) for detail in details if detail.type_url != _DEBUG_INFO]

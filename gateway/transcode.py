@@ -46,7 +46,7 @@ class RequestBinding:
         self._read_body, self.takes_json = self._body(method, rule, decoder)
         self.takes_body = self._read_body is not None
         # An action without details needs no body; a thing to be stored cannot be missing.
-        self._needs_body = rule.body not in ("", "*") or rule.http_method in ("PUT", "PATCH")
+        self.needs_body = rule.body not in ("", "*") or rule.http_method in ("PUT", "PATCH")
         self._body_field = "" if rule.body == "*" else rule.body
         self._beside_body = tuple(_is_within(field.path, rule.body) for field in self._variables)
         self.takes_request_id = (
@@ -75,7 +75,7 @@ class RequestBinding:
         if self._read_body is not None:
             if body:
                 document = self._read_body(message, body, content_type)
-            elif self._needs_body:
+            elif self.needs_body:
                 raise Violations([Violation(self._body_field, "is missing: the request has no body")])
         self._bind_path(message, values)
         if query:
@@ -209,9 +209,10 @@ class ReplyRendering:
         self._type = method.reply_type
         self._field: FieldDescriptor | None = None
         self.is_raw = reply.full_name == well_known.HTTP_BODY
-        self._is_nothing = method.policy is not None and reply.full_name == well_known.EMPTY
+        self.is_nothing = method.policy is not None and reply.full_name == well_known.EMPTY
         self._dump = None if self.is_raw else encoder.message(reply)
         self._location = _location(method) if method.policy is not None and method.policy.created else None
+        self.creates = self._location is not None
         if rule.response_body:
             self._field = fields.top_level(reply, rule.response_body, "response_body")
             self._dump = encoder.field(self._field)
@@ -220,7 +221,7 @@ class ReplyRendering:
 
     def render(self, wire: bytes) -> Rendered:
         """Raises NoJsonForm if the reply cannot be said in JSON."""
-        if self._is_nothing:
+        if self.is_nothing:
             return NO_CONTENT
         message = self.read(wire)
         if self.is_raw:

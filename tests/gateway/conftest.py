@@ -20,11 +20,22 @@ PROTOS = HERE.parents[1] / "protos"
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    path = tmp_path_factory.mktemp("edge") / "edge.binpb"
-    includes = (HERE, PROTOS, PROTOS / "third_party" / "googleapis", Path(protoc.__file__).parent / "_proto")
+    return compiled("edge.proto", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def documented(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A contract that says much about itself."""
+    return compiled("documented.proto", tmp_path_factory)
+
+
+def compiled(name: str, folders: pytest.TempPathFactory) -> World:
+    path = folders.mktemp("contract") / f"{name}.binpb"
+    parties = (PROTOS / "third_party" / party for party in ("googleapis", "protovalidate"))
+    includes = (HERE, PROTOS, *parties, Path(protoc.__file__).parent / "_proto")
     flags = [f"-I{folder}" for folder in includes]
-    done = protoc.main(["", *flags, "--include_imports", f"--descriptor_set_out={path}", "edge.proto"])
-    assert done == 0
+    out = ["--include_imports", "--include_source_info", f"--descriptor_set_out={path}"]
+    assert protoc.main(["", *flags, *out, name]) == 0
     files = descriptors.read(path)
     return World(path, files, descriptors.load(files)[0])
 
