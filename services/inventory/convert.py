@@ -5,16 +5,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bodega.inventory.v1 import inventory_pb2 as pb
-from google.protobuf.timestamp_pb2 import Timestamp
-from google.type.money_pb2 import Money as MoneyMessage
 
+from services.chassis import wire
 from services.inventory.catalog import Description, Product
 from services.inventory.reservation import Reservation, State
 from services.inventory.restock import RestockPlan
 from services.inventory.search import Search
 from services.inventory.stock import Movement, MovementKind, StockLevel, Want, summed
 from services.inventory.warehouse import Warehouse
-from services.kernel.money import Money
 
 HOLD_DEFAULT: Final = timedelta(minutes=15)  # time to finish a payment, and then some
 
@@ -35,26 +33,6 @@ _KINDS: Final = {
 }
 
 
-def key(id_: str) -> str:
-    return id_.lower()
-
-
-def money_from_proto(amount: MoneyMessage) -> Money:
-    """Raises InvalidCurrency, AmountTooPrecise or AmountOutOfRange."""
-    return Money.of(amount.units, amount.nanos, amount.currency_code)
-
-
-def money_to_proto(amount: Money) -> MoneyMessage:
-    units, nanos = amount.units_and_nanos
-    return MoneyMessage(currency_code=amount.currency, units=units, nanos=nanos)
-
-
-def timestamp(at: datetime) -> Timestamp:
-    made = Timestamp()
-    made.FromDatetime(at)
-    return made
-
-
 def description_from_proto(product: pb.Product) -> Description:
     """Raises SkuRequired or NameRequired."""
     return Description(
@@ -70,9 +48,9 @@ def product_to_proto(product: Product) -> pb.Product:
         name=described.name,
         description=described.description,
         category=described.category,
-        price=money_to_proto(product.price),
-        create_time=timestamp(product.created_at),
-        update_time=timestamp(product.updated_at),
+        price=wire.money_to_proto(product.price),
+        create_time=wire.timestamp(product.created_at),
+        update_time=wire.timestamp(product.updated_at),
         etag=product.etag,
     )
 
@@ -82,8 +60,8 @@ def search_from_proto(request: pb.ListProductsRequest) -> Search:
     return Search(
         text=request.query,
         category=request.category,
-        min_price=money_from_proto(request.min_price) if request.HasField("min_price") else None,
-        max_price=money_from_proto(request.max_price) if request.HasField("max_price") else None,
+        min_price=wire.money_from_proto(request.min_price) if request.HasField("min_price") else None,
+        max_price=wire.money_from_proto(request.max_price) if request.HasField("max_price") else None,
         in_stock=request.in_stock,
         order_by=request.order_by,
     )
@@ -96,7 +74,7 @@ def level_to_proto(level: StockLevel) -> pb.StockLevel:
         on_hand=level.on_hand,
         reserved=level.reserved,
         available=level.available,
-        update_time=timestamp(level.updated_at),
+        update_time=wire.timestamp(level.updated_at),
     )
 
 
@@ -118,7 +96,7 @@ def movement_to_proto(movement: Movement) -> pb.StockMovement:
         reserved_delta=movement.delta_reserved,
         order_id=movement.order_id,
         reason=movement.reason,
-        create_time=timestamp(movement.at),
+        create_time=wire.timestamp(movement.at),
     )
 
 
@@ -127,7 +105,7 @@ def warehouse_to_proto(warehouse: Warehouse) -> pb.Warehouse:
         warehouse_id=warehouse.id,
         name=warehouse.name,
         preference=warehouse.preference,
-        create_time=timestamp(warehouse.created_at),
+        create_time=wire.timestamp(warehouse.created_at),
     )
 
 
@@ -135,10 +113,10 @@ def plan_to_proto(plan: RestockPlan) -> pb.RestockPlan:
     return pb.RestockPlan(
         product_id=plan.product_id,
         warehouse_id=plan.warehouse_id,
-        expected_time=timestamp(plan.expected_at) if plan.expected_at else None,
+        expected_time=wire.timestamp(plan.expected_at) if plan.expected_at else None,
         expected_quantity=plan.expected_quantity,
         low_stock_below=plan.low_stock_below,
-        update_time=timestamp(plan.updated_at),
+        update_time=wire.timestamp(plan.updated_at),
     )
 
 
@@ -147,7 +125,10 @@ def expected_time(request: pb.SetRestockPlanRequest) -> datetime | None:
 
 
 def wants_from_proto(lines: Iterable[pb.ReserveLine]) -> tuple[Want, ...]:
-    return summed(Want(key(line.product_id), key(line.warehouse_id), line.quantity) for line in lines)
+    return summed(
+        Want(wire.uuid_key(line.product_id), wire.uuid_key(line.warehouse_id), line.quantity)
+        for line in lines
+    )
 
 
 def hold_time(request: pb.ReserveStockRequest) -> timedelta:
@@ -169,9 +150,9 @@ def reservation_to_proto(reservation: Reservation) -> pb.Reservation:
             )
             for line in reservation.lines
         ),
-        create_time=timestamp(reservation.created_at),
-        update_time=timestamp(reservation.updated_at),
+        create_time=wire.timestamp(reservation.created_at),
+        update_time=wire.timestamp(reservation.updated_at),
     )
     if reservation.expires_at is not None:
-        made.expire_time.CopyFrom(timestamp(reservation.expires_at))
+        made.expire_time.CopyFrom(wire.timestamp(reservation.expires_at))
     return made

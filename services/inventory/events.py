@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from bodega.inventory.v1 import inventory_events_pb2 as pb
 from google.protobuf.message import Message
 
-from services.inventory import catalog, convert, reservation, restock, stock
+from services.chassis import wire
+from services.inventory import catalog, reservation, restock, stock
 
 Event = catalog.CatalogEvent | stock.StockAdjusted | restock.RestockEvent | reservation.HoldEvent
 
@@ -15,15 +16,15 @@ def to_message(event: Event) -> tuple[str, Message]:
     match event:
         case catalog.ProductCreated(product_id, sku, price):
             return product_id, pb.ProductCreated(
-                product_id=product_id, sku=sku, price=convert.money_to_proto(price)
+                product_id=product_id, sku=sku, price=wire.money_to_proto(price)
             )
         case catalog.ProductUpdated(product_id, changed_fields):
             return product_id, pb.ProductUpdated(product_id=product_id, changed_fields=changed_fields)
         case catalog.PriceChanged(product_id, old_price, new_price):
             return product_id, pb.PriceChanged(
                 product_id=product_id,
-                old_price=convert.money_to_proto(old_price),
-                new_price=convert.money_to_proto(new_price),
+                old_price=wire.money_to_proto(old_price),
+                new_price=wire.money_to_proto(new_price),
             )
         case stock.StockAdjusted(product_id, warehouse_id, delta, on_hand, reason=reason):
             return product_id, pb.StockAdjusted(
@@ -45,7 +46,7 @@ def to_message(event: Event) -> tuple[str, Message]:
                 order_id=order_id,
                 reservation_id=reservation_id,
                 lines=_lines(lines),
-                expire_time=convert.timestamp(expires_at),
+                expire_time=wire.timestamp(expires_at),
             )
         case reservation.StockReleased(order_id, reservation_id, lines):
             return order_id, pb.StockReleased(

@@ -9,7 +9,7 @@ import grpc
 from bodega.inventory.v1 import inventory_pb2 as pb
 from bodega.inventory.v1 import inventory_pb2_grpc
 
-from services.chassis import failpoints, masks
+from services.chassis import failpoints, masks, wire
 from services.chassis.paging import Pages
 from services.chassis.storage.database import Store
 from services.chassis.storage.idempotency import Call, call
@@ -46,7 +46,7 @@ class CatalogServicer(inventory_pb2_grpc.CatalogServiceServicer):
         created = Product.create(
             product_id=self._ids.new(),
             described=convert.description_from_proto(request.product),
-            price=convert.money_from_proto(request.product.price),
+            price=wire.money_from_proto(request.product.price),
             at=self._clock.now(),
         )
         return await self._store.once(
@@ -54,13 +54,13 @@ class CatalogServicer(inventory_pb2_grpc.CatalogServiceServicer):
         )
 
     async def GetProduct(self, request: pb.GetProductRequest, context: Context) -> pb.Product:
-        product_id = convert.key(request.product_id)
+        product_id = wire.uuid_key(request.product_id)
         return convert.product_to_proto(await self._store.read(lambda tx: tx.products.get(product_id)))
 
     async def BatchGetProducts(
         self, request: pb.BatchGetProductsRequest, context: Context
     ) -> pb.BatchGetProductsResponse:
-        product_ids = sorted({convert.key(product_id) for product_id in request.product_ids})
+        product_ids = sorted({wire.uuid_key(product_id) for product_id in request.product_ids})
         found = await self._store.read(lambda tx: tx.products.several(product_ids))
         return pb.BatchGetProductsResponse(products=map(convert.product_to_proto, found))
 
@@ -81,7 +81,7 @@ class CatalogServicer(inventory_pb2_grpc.CatalogServiceServicer):
         now = self._clock.now()
 
         def update(tx: Transaction) -> pb.Product:
-            product = tx.products.get(convert.key(request.product.product_id)).expect(request.product.etag)
+            product = tx.products.get(wire.uuid_key(request.product.product_id)).expect(request.product.etag)
             wanted = masks.updated(
                 convert.product_to_proto(product), request.product, request.update_mask, MUTABLE_FIELDS
             )
@@ -91,11 +91,11 @@ class CatalogServicer(inventory_pb2_grpc.CatalogServiceServicer):
         return await self._store.once(call(request), update)
 
     async def SetPrice(self, request: pb.SetPriceRequest, context: Context) -> pb.Product:
-        price = convert.money_from_proto(request.price)
+        price = wire.money_from_proto(request.price)
         now = self._clock.now()
 
         def set_price(tx: Transaction) -> pb.Product:
-            product = tx.products.get(convert.key(request.product_id))
+            product = tx.products.get(wire.uuid_key(request.product_id))
             return convert.product_to_proto(tx.products.save(product.set_price(price, at=now)))
 
         return await self._store.once(call(request), set_price)
@@ -116,7 +116,9 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     async def CheckAvailability(
         self, request: pb.CheckAvailabilityRequest, context: Context
     ) -> pb.CheckAvailabilityResponse:
-        want = Want(convert.key(request.product_id), convert.key(request.warehouse_id), request.quantity or 1)
+        want = Want(
+            wire.uuid_key(request.product_id), wire.uuid_key(request.warehouse_id), request.quantity or 1
+        )
         now = self._clock.now()
 
         def look(tx: Transaction) -> pb.CheckAvailabilityResponse:
@@ -125,7 +127,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
             if not reply.available:
                 expected_at = tx.plans.next_expected(want.product_id, want.warehouse_id, after=now)
                 if expected_at is not None:
-                    reply.estimated_restock_time.CopyFrom(convert.timestamp(expected_at))
+                    reply.estimated_restock_time.CopyFrom(wire.timestamp(expected_at))
             return reply
 
         return await self._store.read(look)
@@ -143,7 +145,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     async def ListStockMovements(
         self, request: pb.ListStockMovementsRequest, context: Context
     ) -> pb.ListStockMovementsResponse:
-        product_id, warehouse_id = convert.key(request.product_id), convert.key(request.warehouse_id)
+        product_id, warehouse_id = wire.uuid_key(request.product_id), wire.uuid_key(request.warehouse_id)
         after = self._pages.begin(request)
         await self._store.read(lambda tx: holds.check_known(tx, product_id, warehouse_id))
         rows = await self._store.fetch(
@@ -158,7 +160,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     async def WatchStock(
         self, request: pb.WatchStockRequest, context: Context
     ) -> AsyncGenerator[pb.WatchStockResponse, None]:
-        watched = self._watch.levels(convert.key(request.product_id), after_version=request.after_version)
+        watched = self._watch.levels(wire.uuid_key(request.product_id), after_version=request.after_version)
         async with aclosing(watched) as newest:
             async for levels in newest:
                 yield levels
@@ -183,7 +185,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
         )
 
     async def SetRestockPlan(self, request: pb.SetRestockPlanRequest, context: Context) -> pb.RestockPlan:
-        product_id, warehouse_id = convert.key(request.product_id), convert.key(request.warehouse_id)
+        product_id, warehouse_id = wire.uuid_key(request.product_id), wire.uuid_key(request.warehouse_id)
         now = self._clock.now()
 
         def plan(tx: Transaction) -> pb.RestockPlan:
@@ -207,7 +209,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
         def reserve(tx: Transaction) -> pb.Reservation | DomainError:
             outcome = holds.reserve(
                 tx,
-                order_id=convert.key(request.order_id),
+                order_id=wire.uuid_key(request.order_id),
                 reservation_id=reservation_id,
                 wants=convert.wants_from_proto(request.lines),
                 expires_at=now + convert.hold_time(request),
@@ -220,7 +222,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
 
     async def ReleaseStock(self, request: pb.ReleaseStockRequest, context: Context) -> pb.Reservation:
         now = self._clock.now()
-        order_id = convert.key(request.order_id)
+        order_id = wire.uuid_key(request.order_id)
         return await self._once(
             "release",
             call(request),
@@ -229,7 +231,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
 
     async def CommitStock(self, request: pb.CommitStockRequest, context: Context) -> pb.Reservation:
         now = self._clock.now()
-        order_id = convert.key(request.order_id)
+        order_id = wire.uuid_key(request.order_id)
         return await self._once(
             "commit",
             call(request),
@@ -242,8 +244,8 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
         def give_back(tx: Transaction) -> pb.Reservation | DomainError:
             outcome = holds.give_back(
                 tx,
-                order_id=convert.key(request.order_id),
-                return_id=convert.key(request.return_id),
+                order_id=wire.uuid_key(request.order_id),
+                return_id=wire.uuid_key(request.return_id),
                 wants=convert.wants_from_proto(request.lines),
                 at=now,
             )
@@ -258,8 +260,8 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
         change: Callable[[StockLevel], StockLevel],
         now: datetime,
     ) -> pb.StockLevel:
-        product_id = convert.key(request.product_id)
-        warehouse_id = convert.key(request.warehouse_id) or DEFAULT_WAREHOUSE_ID
+        product_id = wire.uuid_key(request.product_id)
+        warehouse_id = wire.uuid_key(request.warehouse_id) or DEFAULT_WAREHOUSE_ID
         return await self._store.once(
             call(request),
             lambda tx: convert.level_to_proto(holds.correct(tx, product_id, warehouse_id, change, at=now)),

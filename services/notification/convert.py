@@ -19,11 +19,6 @@ _CHANNELS: Final = {
 }
 
 
-def key(user_id: str) -> str:
-    """A UUID names the same user in either case."""
-    return user_id.lower()
-
-
 def notification_to_proto(notification: Notification) -> pb.Notification:
     message, fact = notification.message, notification.fact
     return pb.Notification(

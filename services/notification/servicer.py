@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from bodega.notification.v1 import notification_pb2 as pb
 from bodega.notification.v1 import notification_pb2_grpc
 
+from services.chassis import wire
 from services.chassis.paging import Cursor, Pages
 from services.chassis.storage.database import Store
 from services.notification import convert
@@ -35,7 +36,7 @@ class NotificationServicer(notification_pb2_grpc.NotificationServiceServicer):
 
 
 def _found(request: pb.ListNotificationsRequest, pages: Pages) -> sa.Select[Any]:
-    query = sa.select(notifications).where(notifications.c.user_id == convert.key(request.user_id))
+    query = sa.select(notifications).where(notifications.c.user_id == wire.uuid_key(request.user_id))
     cursor = pages.begin(request)
     if cursor is not None:
         query = query.where(notifications.c.sequence < cursor[0])

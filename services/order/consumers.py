@@ -4,9 +4,9 @@ from typing import Final
 
 from bodega.payment.v1 import payment_events_pb2
 
+from services.chassis import wire
 from services.chassis.events.consumer import Reaction
 from services.chassis.events.envelope import Envelope
-from services.order import convert
 from services.order.store import Transaction
 
 
@@ -15,7 +15,7 @@ def on_payment_refunded(
 ) -> None:
     if message.late:
         order = tx.orders.get(envelope.subject)
-        amount = convert.money_from_proto(message.amount)
+        amount = wire.money_from_proto(message.amount)
         tx.orders.save(order.note_late_money(message.payment_id, amount, at=envelope.time))
 
 

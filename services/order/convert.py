@@ -1,38 +1,20 @@
 """Between protos and the domain. Pure."""
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Final
 
 from bodega.inventory.v1 import inventory_pb2
 from bodega.order.v1 import order_events_pb2 as events_pb
 from bodega.order.v1 import order_pb2 as pb
-from google.protobuf.timestamp_pb2 import Timestamp
-from google.type.money_pb2 import Money as MoneyMessage
 
+from services.chassis import wire
 from services.chassis.storage.event_store import StoredEvent
-from services.kernel.money import Money
 from services.order import domain, facts
 
 _STATES: Final = {state: pb.Order.State.Value(f"STATE_{state}") for state in domain.State}
 _STATES_BACK: Final = {number: state for state, number in _STATES.items()}
 _STEPS: Final = {step: pb.Step.Value(f"STEP_{step}") for step in facts.Step}
 _STEPS_BACK: Final = {number: step for step, number in _STEPS.items()}
-
-
-def money_to_proto(money: Money) -> MoneyMessage:
-    units, nanos = money.units_and_nanos
-    return MoneyMessage(currency_code=money.currency, units=units, nanos=nanos)
-
-
-def money_from_proto(message: MoneyMessage) -> Money:
-    return Money.of(message.units, message.nanos, message.currency_code)
-
-
-def timestamp(at: datetime) -> Timestamp:
-    message = Timestamp()
-    message.FromDatetime(at)
-    return message
 
 
 def state_to_proto(state: domain.State) -> pb.Order.State.ValueType:
@@ -63,13 +45,14 @@ def quantities_wanted(wanted: Iterable[pb.CreateOrderLine | pb.RefundLine]) -> d
     """Pieces by product, lines of one product summed, in the order first named."""
     quantities: dict[str, int] = {}
     for line in wanted:
-        quantities[line.product_id] = quantities.get(line.product_id, 0) + line.quantity
+        product_id = wire.uuid_key(line.product_id)
+        quantities[product_id] = quantities.get(product_id, 0) + line.quantity
     return quantities
 
 
 def _line(product: inventory_pb2.Product, quantity: int) -> facts.Line:
     return facts.Line(
-        product.product_id, product.sku, product.name, quantity, money_from_proto(product.price)
+        product.product_id, product.sku, product.name, quantity, wire.money_from_proto(product.price)
     )
 
 
@@ -83,11 +66,11 @@ def placed_to_proto(order_id: str, placed: facts.Placed) -> events_pb.OrderPlace
                 sku=line.sku,
                 name=line.name,
                 quantity=line.quantity,
-                unit_price=money_to_proto(line.unit_price),
+                unit_price=wire.money_to_proto(line.unit_price),
             )
             for line in placed.lines
         ],
-        total=money_to_proto(placed.total),
+        total=wire.money_to_proto(placed.total),
         payment_method_id=placed.payment_method_id,
     )
 
@@ -96,10 +79,12 @@ def _placed_from_proto(message: events_pb.OrderPlaced) -> facts.Placed:
     return facts.Placed(
         user_id=message.user_id,
         lines=tuple(
-            facts.Line(line.product_id, line.sku, line.name, line.quantity, money_from_proto(line.unit_price))
+            facts.Line(
+                line.product_id, line.sku, line.name, line.quantity, wire.money_from_proto(line.unit_price)
+            )
             for line in message.lines
         ),
-        total=money_from_proto(message.total),
+        total=wire.money_from_proto(message.total),
         payment_method_id=message.payment_method_id,
     )
 
@@ -135,7 +120,9 @@ def fact_to_proto(order: domain.Order, fact: facts.Fact) -> pb.OrderEvent:
             return pb.OrderEvent(needs_attention=needs_attention_to_proto(order, fact))
         case facts.LateMoneyReturned(payment_id, amount):
             return pb.OrderEvent(
-                late_money_returned=pb.LateMoneyReturned(payment_id=payment_id, amount=money_to_proto(amount))
+                late_money_returned=pb.LateMoneyReturned(
+                    payment_id=payment_id, amount=wire.money_to_proto(amount)
+                )
             )
         case facts.Shipped():
             return pb.OrderEvent(shipped=shipped_to_proto(order, fact))
@@ -151,7 +138,7 @@ def event_to_proto(stored: StoredEvent) -> pb.OrderEvent:
     """An event as the timeline shows it: the stored fact, with when, where and by whom."""
     event = pb.OrderEvent.FromString(stored.body)
     event.version = stored.version
-    event.time.CopyFrom(timestamp(stored.at))
+    event.time.CopyFrom(wire.timestamp(stored.at))
     event.trace_id = stored.trace_id
     event.actor = stored.actor
     return event
@@ -185,7 +172,7 @@ def fact_from_proto(stored: pb.OrderEvent) -> facts.Fact:
             return facts.NeedsAttention(facts.Step(attention.step), attention.attempts)
         case "late_money_returned":
             returned = stored.late_money_returned
-            return facts.LateMoneyReturned(returned.payment_id, money_from_proto(returned.amount))
+            return facts.LateMoneyReturned(returned.payment_id, wire.money_from_proto(returned.amount))
         case "shipped":
             return facts.Shipped(stored.shipped.tracking_reference)
         case "delivered":
@@ -194,7 +181,7 @@ def fact_from_proto(stored: pb.OrderEvent) -> facts.Fact:
             return _refund_requested_from_proto(stored.refund_requested)
         case "refunded":
             refunded = stored.refunded
-            return facts.Refunded(refunded.refund_id, money_from_proto(refunded.amount), refunded.full)
+            return facts.Refunded(refunded.refund_id, wire.money_from_proto(refunded.amount), refunded.full)
         case unknown:
             # Written by a newer release: going on without it could decide wrongly.
             raise UnknownFact(f"a stored event holds {unknown or 'a fact this release does not know'}")
@@ -206,7 +193,7 @@ class UnknownFact(Exception):
 
 def confirmed_to_proto(order: domain.Order) -> events_pb.OrderConfirmed:
     return events_pb.OrderConfirmed(
-        order_id=order.id, user_id=order.user_id, total=money_to_proto(order.total)
+        order_id=order.id, user_id=order.user_id, total=wire.money_to_proto(order.total)
     )
 
 
@@ -241,7 +228,7 @@ def refunded_to_proto(order: domain.Order, fact: facts.Refunded) -> events_pb.Or
         order_id=order.id,
         user_id=order.user_id,
         refund_id=fact.refund_id,
-        amount=money_to_proto(fact.amount),
+        amount=wire.money_to_proto(fact.amount),
         full=fact.full,
     )
 
@@ -250,7 +237,7 @@ def _refund_requested_to_proto(fact: facts.RefundRequested) -> pb.RefundRequeste
     return pb.RefundRequested(
         refund_id=fact.refund_id,
         lines=[pb.RefundLine(product_id=id_, quantity=quantity) for id_, quantity in fact.quantities],
-        amount=money_to_proto(fact.amount),
+        amount=wire.money_to_proto(fact.amount),
         return_stock=fact.return_stock,
         reason=fact.reason,
     )
@@ -260,7 +247,7 @@ def _refund_requested_from_proto(message: pb.RefundRequested) -> facts.RefundReq
     return facts.RefundRequested(
         refund_id=message.refund_id,
         quantities=tuple((line.product_id, line.quantity) for line in message.lines),
-        amount=money_from_proto(message.amount),
+        amount=wire.money_from_proto(message.amount),
         return_stock=message.return_stock,
         reason=message.reason,
     )

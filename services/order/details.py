@@ -17,8 +17,8 @@ from bodega.payment.v1 import payment_pb2, payment_pb2_grpc
 from bodega.user.v1 import user_pb2, user_pb2_grpc
 
 from services.chassis import context as request_context
+from services.chassis import wire
 from services.kernel.clock import Clock
-from services.order import convert
 
 SHARE: Final = 0.7  # of what is left of the deadline, for all parts together; the rest is for answering
 SHARE_MAX_S: Final = 1.5  # nobody looks at a page for longer
@@ -83,7 +83,7 @@ class Details:
         except grpc.aio.AioRpcError:
             return self._as_last_seen(name, missing)
         part.freshness = pb.FRESHNESS_FRESH
-        part.read_time.CopyFrom(convert.timestamp(self._clock.now()))
+        part.read_time.CopyFrom(wire.timestamp(self._clock.now()))
         self._remember(name, part)
         return part
 

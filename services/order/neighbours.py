@@ -8,7 +8,7 @@ import grpc
 from bodega.inventory.v1 import inventory_pb2, inventory_pb2_grpc
 from bodega.user.v1 import user_pb2, user_pb2_grpc
 
-from services.chassis import status
+from services.chassis import status, wire
 from services.kernel import errors
 from services.order import domain
 
@@ -42,7 +42,7 @@ class Neighbours:
 
         Raises NeighbourUnavailable if one of them does not answer.
         """
-        product_ids = list(dict.fromkeys(line.product_id for line in lines))
+        product_ids = list(dict.fromkeys(wire.uuid_key(line.product_id) for line in lines))
         user, products = await asyncio.gather(
             _answer("user", self._users.GetUser(user_pb2.GetUserRequest(user_id=user_id))),
             _answer(

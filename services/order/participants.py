@@ -13,9 +13,9 @@ from bodega.inventory.v1 import inventory_pb2, inventory_pb2_grpc
 from bodega.payment.v1 import payment_pb2, payment_pb2_grpc
 from google.protobuf.duration_pb2 import Duration
 
-from services.chassis import status
+from services.chassis import status, wire
 from services.kernel import ids
-from services.order import convert, domain
+from services.order import domain
 from services.order.facts import Step
 
 PAYMENT_DECLINED: Final = "PAYMENT_DECLINED"
@@ -130,7 +130,7 @@ class Participants:
                 order_id=order.id,
                 user_id=order.user_id,
                 payment_method_id=order.payment_method_id,
-                amount=convert.money_to_proto(order.total),
+                amount=wire.money_to_proto(order.total),
                 request_id=request_id,
             )
         )
@@ -177,7 +177,7 @@ class Participants:
             payment_pb2.RefundPaymentRequest(
                 order_id=order.id,
                 refund_id=refund.refund_id,
-                amount=convert.money_to_proto(refund.amount),
+                amount=wire.money_to_proto(refund.amount),
                 request_id=request_id,
             )
         )

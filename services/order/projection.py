@@ -5,6 +5,7 @@ from typing import Any
 
 from bodega.order.v1 import order_pb2 as pb
 
+from services.chassis import wire
 from services.chassis.storage.session import Row
 from services.kernel.clock import from_micros, to_micros
 from services.kernel.money import Money
@@ -61,7 +62,7 @@ def shown(row: Row, lines: Iterable[Row]) -> pb.Order:
         user_id=row["user_id"],
         state=convert.state_to_proto(domain.State(row["state"])),
         lines=[_line(line, currency) for line in lines],
-        total=convert.money_to_proto(Money(row["total_minor"], currency)),
+        total=wire.money_to_proto(Money(row["total_minor"], currency)),
         payment_method_id=row["payment_method_id"],
         rejection_reason=row["rejection_reason"],
         cancel_reason=row["cancel_reason"],
@@ -69,16 +70,16 @@ def shown(row: Row, lines: Iterable[Row]) -> pb.Order:
         reservation_id=row["reservation_id"],
         payment_id=row["payment_id"],
         version=row["version"],
-        create_time=convert.timestamp(from_micros(row["create_time"])),
-        update_time=convert.timestamp(from_micros(row["update_time"])),
+        create_time=wire.timestamp(from_micros(row["create_time"])),
+        update_time=wire.timestamp(from_micros(row["update_time"])),
         tracking_reference=row["tracking_reference"],
     )
     if row["ship_time"]:
-        order.ship_time.CopyFrom(convert.timestamp(from_micros(row["ship_time"])))
+        order.ship_time.CopyFrom(wire.timestamp(from_micros(row["ship_time"])))
     if row["deliver_time"]:
-        order.deliver_time.CopyFrom(convert.timestamp(from_micros(row["deliver_time"])))
+        order.deliver_time.CopyFrom(wire.timestamp(from_micros(row["deliver_time"])))
     if row["refunded_minor"]:
-        order.refunded_total.CopyFrom(convert.money_to_proto(Money(row["refunded_minor"], currency)))
+        order.refunded_total.CopyFrom(wire.money_to_proto(Money(row["refunded_minor"], currency)))
     return order
 
 
@@ -93,6 +94,6 @@ def _line(line: Row, currency: str) -> pb.OrderLine:
         sku=line["sku"],
         name=line["name"],
         quantity=line["quantity"],
-        unit_price=convert.money_to_proto(Money(line["unit_price_minor"], currency)),
+        unit_price=wire.money_to_proto(Money(line["unit_price_minor"], currency)),
         refunded_quantity=line["refunded_quantity"],
     )

@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from bodega.order.v1 import order_pb2 as pb
 
+from services.chassis import wire
 from services.chassis.paging import Cursor, Pages
 from services.chassis.storage.database import Store
 from services.order import convert, domain, projection
@@ -24,7 +25,7 @@ class Queries:
         """Newest first. Raises InvalidPageToken."""
         found = sa.select(orders).order_by(orders.c.create_time.desc(), orders.c.order_id.desc())
         if request.user_id:
-            found = found.where(orders.c.user_id == request.user_id)
+            found = found.where(orders.c.user_id == wire.uuid_key(request.user_id))
         if state := convert.state_from_proto(request.state):
             found = found.where(orders.c.state == str(state))
         if request.HasField("created_after"):
@@ -53,7 +54,9 @@ class Queries:
         after = self._pages.begin(request) or [0]
         rows = await self._store.fetch(
             sa.select(order_events)
-            .where(order_events.c.stream_id == request.order_id, order_events.c.version > after[0])
+            .where(
+                order_events.c.stream_id == wire.uuid_key(request.order_id), order_events.c.version > after[0]
+            )
             .order_by(order_events.c.version)
             .limit(self._pages.size(request) + 1)
         )

@@ -9,6 +9,7 @@ from bodega.order.v1 import order_pb2 as pb
 from bodega.order.v1 import order_pb2_grpc
 
 from services.chassis import context as request_context
+from services.chassis import wire
 from services.chassis.storage.database import Store
 from services.chassis.storage.idempotency import Call, call
 from services.kernel.clock import Clock
@@ -62,7 +63,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         return await self._shown(order_id)
 
     async def GetOrder(self, request: pb.GetOrderRequest, context: Context) -> pb.Order:
-        return await self._shown(request.order_id)
+        return await self._shown(wire.uuid_key(request.order_id))
 
     async def ListOrders(self, request: pb.ListOrdersRequest, context: Context) -> pb.ListOrdersResponse:
         return await self._queries.orders(request)
@@ -73,18 +74,22 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         return await self._queries.history(request)
 
     async def GetOrderDetails(self, request: pb.GetOrderDetailsRequest, context: Context) -> pb.OrderDetails:
-        return await self._details.gathered(await self._shown(request.order_id))
+        return await self._details.gathered(await self._shown(wire.uuid_key(request.order_id)))
 
     async def WatchOrder(
         self, request: pb.WatchOrderRequest, context: Context
     ) -> AsyncGenerator[pb.WatchOrderResponse, None]:
-        async for entry in self._watch.events(request.order_id, after_version=request.after_version):
+        async for entry in self._watch.events(
+            wire.uuid_key(request.order_id), after_version=request.after_version
+        ):
             yield entry
 
     async def CancelOrder(self, request: pb.CancelOrderRequest, context: Context) -> pb.Order:
         now = self._clock.now()
         return await self._move(
-            call(request), request.order_id, lambda order: order.cancel(reason=request.reason, at=now)
+            call(request),
+            wire.uuid_key(request.order_id),
+            lambda order: order.cancel(reason=request.reason, at=now),
         )
 
     async def UpdateOrderStatus(self, request: pb.UpdateOrderStatusRequest, context: Context) -> pb.Order:
@@ -95,7 +100,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
                 return order.ship(tracking_reference=request.tracking_reference, at=now)
             return order.deliver(at=now)
 
-        return await self._move(call(request), request.order_id, move)
+        return await self._move(call(request), wire.uuid_key(request.order_id), move)
 
     async def RefundOrder(self, request: pb.RefundOrderRequest, context: Context) -> pb.Order:
         now, refund_id = self._clock.now(), self._ids.new()
@@ -109,7 +114,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
                 at=now,
             )
 
-        return await self._move(call(request), request.order_id, move)
+        return await self._move(call(request), wire.uuid_key(request.order_id), move)
 
     async def ListStuckOrders(
         self, request: pb.ListStuckOrdersRequest, context: Context
@@ -117,31 +122,34 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         return await self._queries.stuck(request)
 
     async def ResumeOrder(self, request: pb.ResumeOrderRequest, context: Context) -> pb.Order:
-        return await self._move(call(request), request.order_id, _resumable)
+        return await self._move(call(request), wire.uuid_key(request.order_id), _resumable)
 
     async def ForceCompensateOrder(
         self, request: pb.ForceCompensateOrderRequest, context: Context
     ) -> pb.Order:
         now = self._clock.now()
         return await self._move(
-            call(request), request.order_id, lambda order: order.give_up(reason=request.reason, at=now)
+            call(request),
+            wire.uuid_key(request.order_id),
+            lambda order: order.give_up(reason=request.reason, at=now),
         )
 
     async def _accept(self, this: Call, request: pb.CreateOrderRequest) -> pb.Order:
         """Gathers what the decision needs, decides, and from that commit on the order survives anything."""
-        user, products = await self._neighbours.buyer_and_products(request.user_id, request.lines)
+        user_id = wire.uuid_key(request.user_id)
+        user, products = await self._neighbours.buyer_and_products(user_id, request.lines)
         order_id = self._ids.new()
         now = self._clock.now()
         accepted: list[domain.Order] = []
 
         def place(tx: Transaction) -> pb.Order:
             accepted.clear()  # a transaction may run more than once
-            may_buy(request.user_id, user)
+            may_buy(user_id, user)
             lines = convert.lines_wanted(request.lines, products)
             total = domain.total_of(lines, request.currency)
             if request.HasField("expected_total"):
                 _expected(total, request)
-            placed = facts.Placed(request.user_id, lines, total, request.payment_method_id)
+            placed = facts.Placed(user_id, lines, total, wire.uuid_key(request.payment_method_id))
             accepted.append(self._saga.accept(tx, domain.place(order_id, placed, at=now)))
             return pb.Order(order_id=order_id)
 
@@ -177,7 +185,7 @@ def _resumable(order: domain.Order) -> domain.Order:
 
 
 def _expected(total: Money, request: pb.CreateOrderRequest) -> None:
-    expected = convert.money_from_proto(request.expected_total)
+    expected = wire.money_from_proto(request.expected_total)
     if expected != total:
         raise domain.PriceChanged(total=total, expected_total=expected)
 

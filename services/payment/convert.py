@@ -1,12 +1,10 @@
 """Contract ⇄ domain, pure. Ids are lower-cased at the door: a UUID names the same thing in either case."""
 
-from datetime import datetime
 from typing import Final
 
 from bodega.payment.v1 import payment_pb2 as pb
-from google.protobuf.timestamp_pb2 import Timestamp
-from google.type.money_pb2 import Money as MoneyMessage
 
+from services.chassis import wire
 from services.kernel.money import Money
 from services.payment.decisions import Authorization
 from services.payment.domain import Kind, Operation, Outcome, Payment, State
@@ -34,20 +32,11 @@ _OUTCOMES: Final = {
 }
 
 
-def key(id_: str) -> str:
-    return id_.lower()
-
-
-def money_from_proto(amount: MoneyMessage) -> Money:
-    """Raises InvalidCurrency, AmountTooPrecise or AmountOutOfRange."""
-    return Money.of(amount.units, amount.nanos, amount.currency_code)
-
-
 def amount_asked(
     request: pb.CapturePaymentRequest | pb.RefundPaymentRequest,
 ) -> Money | None:
     """None where the request leaves it open. Raises as `money_from_proto`."""
-    return money_from_proto(request.amount) if request.HasField("amount") else None
+    return wire.money_from_proto(request.amount) if request.HasField("amount") else None
 
 
 def authorization_from_proto(
@@ -55,27 +44,16 @@ def authorization_from_proto(
 ) -> Authorization:
     """Raises as `money_from_proto`."""
     return Authorization(
-        order_id=key(request.order_id),
-        user_id=key(request.user_id),
-        payment_method_id=key(request.payment_method_id),
-        amount=money_from_proto(request.amount),
+        order_id=wire.uuid_key(request.order_id),
+        user_id=wire.uuid_key(request.user_id),
+        payment_method_id=wire.uuid_key(request.payment_method_id),
+        amount=wire.money_from_proto(request.amount),
     )
 
 
 def state_from_proto(state: pb.Payment.State.ValueType) -> State | None:
     """None for any."""
     return next((known for known, message in _STATES.items() if message == state), None)
-
-
-def money_to_proto(amount: Money) -> MoneyMessage:
-    units, nanos = amount.units_and_nanos
-    return MoneyMessage(currency_code=amount.currency, units=units, nanos=nanos)
-
-
-def timestamp(at: datetime) -> Timestamp:
-    made = Timestamp()
-    made.FromDatetime(at)
-    return made
 
 
 def payment_to_proto(payment: Payment) -> pb.Payment:
@@ -87,13 +65,13 @@ def payment_to_proto(payment: Payment) -> pb.Payment:
         payment_method_id=payment.payment_method_id,
         state=_STATES[payment.state],
         decline_code=payment.decline_code,
-        create_time=timestamp(payment.created_at),
-        update_time=timestamp(payment.updated_at),
+        create_time=wire.timestamp(payment.created_at),
+        update_time=wire.timestamp(payment.updated_at),
     )
     if payment.payment_id:
-        made.amount.CopyFrom(money_to_proto(payment.amount))
-        made.captured_amount.CopyFrom(money_to_proto(payment.captured))
-        made.refunded_amount.CopyFrom(money_to_proto(payment.refunded))
+        made.amount.CopyFrom(wire.money_to_proto(payment.amount))
+        made.captured_amount.CopyFrom(wire.money_to_proto(payment.captured))
+        made.refunded_amount.CopyFrom(wire.money_to_proto(payment.refunded))
     return made
 
 
@@ -103,11 +81,11 @@ def transaction_to_proto(payment_id: str, operation: Operation) -> pb.Transactio
         payment_id=payment_id,
         kind=_KINDS[operation.kind],
         outcome=_OUTCOMES[operation.outcome],
-        amount=money_to_proto(operation.amount),
+        amount=wire.money_to_proto(operation.amount),
         provider_reference=operation.reference,
         decline_code=operation.decline_code,
-        create_time=timestamp(operation.begun_at),
-        settle_time=timestamp(operation.settled_at) if operation.settled_at else None,
+        create_time=wire.timestamp(operation.begun_at),
+        settle_time=wire.timestamp(operation.settled_at) if operation.settled_at else None,
     )
 
 
@@ -119,5 +97,5 @@ def method_to_proto(method: PaymentMethod) -> pb.PaymentMethod:
         brand=method.card.brand,
         last_four=method.card.last_four,
         is_default=method.is_default,
-        create_time=timestamp(method.created_at),
+        create_time=wire.timestamp(method.created_at),
     )

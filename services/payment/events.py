@@ -3,7 +3,8 @@
 from bodega.payment.v1 import payment_events_pb2 as pb
 from google.protobuf.message import Message
 
-from services.payment import convert, domain, methods
+from services.chassis import wire
+from services.payment import domain, methods
 
 
 def to_message(payment: domain.Payment, event: domain.Event) -> Message:
@@ -15,14 +16,14 @@ def to_message(payment: domain.Payment, event: domain.Event) -> Message:
                 payment_id=payment_id,
                 order_id=order_id,
                 user_id=user_id,
-                amount=convert.money_to_proto(amount),
+                amount=wire.money_to_proto(amount),
             )
         case domain.Declined(amount, code):
             return pb.PaymentDeclined(
                 payment_id=payment_id,
                 order_id=order_id,
                 user_id=user_id,
-                amount=convert.money_to_proto(amount),
+                amount=wire.money_to_proto(amount),
                 decline_code=code,
             )
         case domain.Captured(_, amount):
@@ -30,14 +31,14 @@ def to_message(payment: domain.Payment, event: domain.Event) -> Message:
                 payment_id=payment_id,
                 order_id=order_id,
                 user_id=user_id,
-                amount=convert.money_to_proto(amount),
+                amount=wire.money_to_proto(amount),
             )
         case domain.Refunded(_, amount):
             return pb.PaymentRefunded(
                 payment_id=payment_id,
                 order_id=order_id,
                 user_id=user_id,
-                amount=convert.money_to_proto(amount),
+                amount=wire.money_to_proto(amount),
                 late=payment.turned_up_late,
             )
         case domain.Voided():

@@ -7,6 +7,7 @@ from operator import itemgetter
 import sqlalchemy as sa
 from bodega.payment.v1 import payment_pb2 as pb
 
+from services.chassis import wire
 from services.chassis.paging import Cursor, Pages
 from services.chassis.storage.database import Store
 from services.payment import convert
@@ -26,7 +27,7 @@ class Queries:
     async def methods(self, request: pb.ListPaymentMethodsRequest) -> pb.ListPaymentMethodsResponse:
         """Newest first. Raises InvalidPageToken."""
         table = payment_methods
-        query = sa.select(table).where(table.c.user_id == convert.key(request.user_id), REMAINING)
+        query = sa.select(table).where(table.c.user_id == wire.uuid_key(request.user_id), REMAINING)
         cursor = self._pages.begin(request)
         if cursor is not None:
             position = sa.tuple_(table.c.create_time, table.c.payment_method_id)
@@ -43,7 +44,7 @@ class Queries:
         """Newest first, tombstones left out. Raises InvalidPageToken."""
         query = sa.select(payments).where(payments.c.payment_id.is_not(None))
         if request.user_id:
-            query = query.where(payments.c.user_id == convert.key(request.user_id))
+            query = query.where(payments.c.user_id == wire.uuid_key(request.user_id))
         if state := convert.state_from_proto(request.state):
             query = query.where(payments.c.state == str(state))
         cursor = self._pages.begin(request)
@@ -68,7 +69,7 @@ class Queries:
 
     async def transactions(self, request: pb.ListTransactionsRequest) -> pb.ListTransactionsResponse:
         """Oldest first. Raises PaymentNotFound and InvalidPageToken."""
-        payment_id = convert.key(request.payment_id)
+        payment_id = wire.uuid_key(request.payment_id)
         cursor = self._pages.begin(request)
         payment = await self._store.read(lambda tx: tx.payments.get(payment_id))
         query = sa.select(operations).where(operations.c.order_id == payment.order_id)

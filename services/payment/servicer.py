@@ -12,6 +12,7 @@ from bodega.payment.v1 import payment_pb2 as pb
 from bodega.payment.v1 import payment_pb2_grpc
 from google.protobuf.empty_pb2 import Empty
 
+from services.chassis import wire
 from services.chassis.storage.database import Store
 from services.chassis.storage.idempotency import Call, call
 from services.kernel.clock import Clock
@@ -68,7 +69,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         token = request.provider_token
         added = PaymentMethod(
             id=self._ids.new(),
-            user_id=convert.key(request.user_id),
+            user_id=wire.uuid_key(request.user_id),
             provider=self._provider.name,
             card=await self._operations.describe(token),
             created_at=self._clock.now(),
@@ -85,7 +86,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         now = self._clock.now()
 
         def remove(tx: Transaction) -> Empty:
-            method = tx.methods.get(convert.key(request.payment_method_id))
+            method = tx.methods.get(wire.uuid_key(request.payment_method_id))
             if method.can_pay:
                 tx.methods.remove(method.remove(at=now))
             return Empty()
@@ -96,7 +97,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         self, request: pb.SetDefaultPaymentMethodRequest, context: Context
     ) -> pb.PaymentMethod:
         def make_default(tx: Transaction) -> pb.PaymentMethod:
-            method = tx.methods.get(convert.key(request.payment_method_id)).usable()
+            method = tx.methods.get(wire.uuid_key(request.payment_method_id)).usable()
             return convert.method_to_proto(tx.methods.make_default(method))
 
         return await self._store.once(call(request), make_default)
@@ -139,7 +140,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         return await self._to_the_end(call(request), wanted.order_id, process, decide)
 
     async def CapturePayment(self, request: pb.CapturePaymentRequest, context: Context) -> pb.Payment:
-        order_id, amount = convert.key(request.order_id), convert.amount_asked(request)
+        order_id, amount = wire.uuid_key(request.order_id), convert.amount_asked(request)
 
         def begin(tx: Transaction) -> Ask | None:
             now = self._clock.now()
@@ -156,7 +157,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         return await self._in_one_step(call(request), order_id, begin, decide)
 
     async def VoidPayment(self, request: pb.VoidPaymentRequest, context: Context) -> pb.Payment:
-        order_id = convert.key(request.order_id)
+        order_id = wire.uuid_key(request.order_id)
 
         async def close_and_finish() -> None:
             now = self._clock.now()
@@ -170,7 +171,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         return await self._to_the_end(call(request), order_id, close_and_finish, decide)
 
     async def RefundPayment(self, request: pb.RefundPaymentRequest, context: Context) -> pb.Payment:
-        order_id, refund_id = convert.key(request.order_id), convert.key(request.refund_id)
+        order_id, refund_id = wire.uuid_key(request.order_id), wire.uuid_key(request.refund_id)
         amount = convert.amount_asked(request)
 
         def begin(tx: Transaction) -> Ask | None:
@@ -193,7 +194,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         return await self._to_the_end(call(request), order_id, refund, decide)
 
     async def GetPayment(self, request: pb.GetPaymentRequest, context: Context) -> pb.Payment:
-        payment_id = convert.key(request.payment_id)
+        payment_id = wire.uuid_key(request.payment_id)
         return convert.payment_to_proto(await self._store.read(lambda tx: tx.payments.get(payment_id)))
 
     async def ListPayments(

@@ -36,11 +36,6 @@ _ROLES: Final = {
 }
 
 
-def key(user_id: str) -> str:
-    """A UUID names the same account in either case."""
-    return user_id.lower()
-
-
 def registered_details(request: pb.RegisterUserRequest) -> Details:
     return Details(request.email, request.username, _profile(request.profile))
 

@@ -8,6 +8,7 @@ from bodega.user.v1 import user_pb2 as pb
 from bodega.user.v1 import user_pb2_grpc
 from google.protobuf.empty_pb2 import Empty
 
+from services.chassis import wire
 from services.chassis.storage.database import Store
 from services.chassis.storage.idempotency import call
 from services.kernel.clock import Clock
@@ -81,7 +82,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         now = self._clock.now()
 
         def deactivate(tx: Transaction) -> Empty:
-            tx.users.save(tx.users.get(convert.key(request.user_id)).deactivate(at=now))
+            tx.users.save(tx.users.get(wire.uuid_key(request.user_id)).deactivate(at=now))
             return Empty()
 
         return await self._store.once(call(request), deactivate)
@@ -96,7 +97,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         move: Callable[[User], User],
     ) -> pb.User:
         def moved(tx: Transaction) -> pb.User:
-            return convert.user_to_proto(tx.users.save(move(tx.users.get(convert.key(user_id)))))
+            return convert.user_to_proto(tx.users.save(move(tx.users.get(wire.uuid_key(user_id)))))
 
         return await self._whole(await self._store.once(call(request), moved))
 
@@ -107,4 +108,4 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         return convert.with_personal_data(reply, await self._user(reply.user_id))
 
     async def _user(self, user_id: str) -> User:
-        return await self._store.read(lambda tx: tx.users.get(convert.key(user_id)))
+        return await self._store.read(lambda tx: tx.users.get(wire.uuid_key(user_id)))

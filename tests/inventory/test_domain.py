@@ -4,9 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.inventory import catalog, events, reservation, stock
+from services.inventory import catalog, events, reservation, restock, returns, stock
 from services.inventory.catalog import Description, Product
 from services.inventory.reservation import Reservation, State
+from services.inventory.restock import RestockPlan
+from services.inventory.returns import ReturnedLine
 from services.inventory.stock import Line, Movement, MovementKind, StockLevel, Want, allocate, summed
 from services.kernel.money import Money
 
@@ -15,8 +17,8 @@ LATER = NOW + timedelta(minutes=15)
 EUR_5 = Money(500, "EUR")
 
 
-def level(product: str, warehouse: str, on_hand: int, reserved: int = 0) -> StockLevel:
-    return StockLevel(product, warehouse, on_hand, reserved, NOW)
+def level(product: str, warehouse: str, on_hand: int, reserved: int = 0, preference: int = 0) -> StockLevel:
+    return StockLevel(product, warehouse, on_hand, reserved, NOW, preference)
 
 
 def hold(*lines: Line) -> Reservation:
@@ -108,6 +110,19 @@ class TestLevel:
         before = level("beans", "main", 10)
         assert before.count(10, at=LATER) is before
 
+    def test_a_correction_notes_its_reason(self) -> None:
+        adjusted = level("beans", "main", 10).adjust(-3, reason="broken", at=LATER)
+        assert adjusted.on_hand == 7
+        movement = Movement(MovementKind.ADJUST, "beans", "main", -3, 0, LATER, reason="broken")
+        assert adjusted.pending_movements == (movement,)
+        assert adjusted.pending_events == (stock.StockAdjusted("beans", "main", -3, 7, LATER, "broken"),)
+
+    def test_what_is_held_cannot_be_corrected_away(self) -> None:
+        held = level("beans", "main", 10, reserved=4)
+        assert held.adjust(-6, reason="", at=LATER).available == 0
+        with pytest.raises(stock.StockBelowReserved):
+            held.adjust(-7, reason="", at=LATER)
+
     def test_what_is_held_cannot_be_counted_away(self) -> None:
         held = level("beans", "main", 10, reserved=4)
         assert held.count(4, at=LATER).available == 0
@@ -139,6 +154,22 @@ class TestAllocation:
         assert allocate([Want("beans", "", 7)], levels) == (
             Line("beans", "east", 2),
             Line("beans", "west", 5),
+        )
+
+    def test_the_preferred_warehouse_is_taken_from_first(self) -> None:
+        levels = [level("beans", "east", 9, preference=2), level("beans", "west", 5, preference=1)]
+        assert allocate([Want("beans", "", 5)], levels) == (Line("beans", "west", 5),)
+
+    def test_a_warehouse_that_has_all_of_it_is_preferred_to_two_that_are_nearer(self) -> None:
+        levels = [
+            level("beans", "north", 3, preference=1),
+            level("beans", "west", 3, preference=2),
+            level("beans", "east", 4, preference=3),
+        ]
+        assert allocate([Want("beans", "", 4)], levels) == (Line("beans", "east", 4),)
+        assert allocate([Want("beans", "", 5)], levels) == (
+            Line("beans", "north", 3),
+            Line("beans", "west", 2),
         )
 
     def test_what_must_come_from_one_warehouse_comes_first(self) -> None:
@@ -245,6 +276,92 @@ class TestReservation:
             held.asked_again((Want("beans", "", 4),))
 
 
+class TestReturns:
+    SPLIT = (Line("beans", "east", 2), Line("beans", "west", 3))
+
+    def sold(self, *lines: Line) -> Reservation:
+        return saved(saved(hold(*lines)).commit(at=NOW))
+
+    def test_pieces_come_back_and_the_rest_stays_sold(self) -> None:
+        after, made = returns.give_back(self.sold(), "r", (Want("beans", "", 2),), at=LATER)
+        assert (after.state, after.lines) == (State.COMMITTED, (Line("beans", "main", 3, 2),))
+        assert deltas(after) == [(MovementKind.RETURN, 2, 0)]
+        lines = (Line("beans", "main", 2),)
+        assert after.pending_events == (reservation.StockReturned("order", "r", lines, LATER),)
+        assert made.lines == (ReturnedLine("beans", "main", "main", 2),)
+
+    def test_more_than_is_left_of_the_sale_is_refused(self) -> None:
+        after, _ = returns.give_back(self.sold(), "r", (Want("beans", "", 2),), at=LATER)
+        with pytest.raises(returns.MoreThanSold) as refused:
+            returns.give_back(saved(after), "s", (Want("beans", "", 2),), at=LATER)
+        assert refused.value.metadata["sold"] == "1"
+
+    def test_wants_of_one_product_together_may_be_too_much(self) -> None:
+        wants = (Want("beans", "", 2), Want("beans", "west", 4))
+        with pytest.raises(returns.MoreThanSold):
+            returns.give_back(self.sold(*self.SPLIT), "r", wants, at=LATER)
+
+    def test_what_names_a_warehouse_is_taken_off_what_came_from_there_first(self) -> None:
+        wants = (Want("beans", "", 1), Want("beans", "west", 4))
+        after, made = returns.give_back(self.sold(*self.SPLIT), "r", wants, at=LATER)
+        assert made.lines == (
+            ReturnedLine("beans", "west", "west", 3),
+            ReturnedLine("beans", "east", "west", 1),
+            ReturnedLine("beans", "east", "east", 1),
+        )
+        assert [line.kept for line in after.lines] == [0, 0]
+        moved = {move.warehouse_id: move.delta_on_hand for move in after.pending_movements}
+        assert moved == {"west": 4, "east": 1}
+
+    @pytest.mark.parametrize("state", ["reserved", "expired", "released"])
+    def test_only_what_is_sold_can_come_back(self, state: str) -> None:
+        before = {
+            "reserved": saved(hold()),
+            "expired": saved(saved(hold()).expire(at=LATER)),
+            "released": saved(self.sold().release(at=LATER)),
+        }[state]
+        with pytest.raises(returns.NotSold) as refused:
+            returns.give_back(before, "r", (Want("beans", "", 1),), at=LATER)
+        assert refused.value.metadata == {"order_id": "order", "state": state}
+
+    def test_undoing_the_sale_returns_only_what_is_left(self) -> None:
+        after, _ = returns.give_back(self.sold(*self.SPLIT), "r", (Want("beans", "", 3),), at=LATER)
+        undone = saved(after).release(at=LATER)
+        assert deltas(undone) == [(MovementKind.RETURN, 2, 0)]
+        assert [line.kept for line in undone.lines] == [0, 0]
+        left = (Line("beans", "west", 2),)
+        assert undone.pending_events == (reservation.StockReleased("order", "hold", left, LATER),)
+
+    def test_undoing_a_sale_of_which_nothing_is_left_tells_nothing(self) -> None:
+        after, _ = returns.give_back(self.sold(), "r", (Want("beans", "", 3),), at=LATER)
+        undone = saved(after).release(at=LATER)
+        assert undone.state is State.RELEASED
+        assert (deltas(undone), undone.pending_events) == ([], ())
+
+
+class TestRestockPlan:
+    def plan(self, low_stock_below: int) -> RestockPlan:
+        return RestockPlan("beans", "main", NOW, low_stock_below=low_stock_below)
+
+    @pytest.mark.parametrize(("available", "is_low"), [(2, True), (3, False), (4, False)])
+    def test_low_is_fewer_than_the_mark(self, available: int, *, is_low: bool) -> None:
+        assert self.plan(3).observe(available, at=LATER).is_low == is_low
+
+    def test_each_crossing_is_told_once(self) -> None:
+        low = self.plan(3).observe(2, at=LATER)
+        assert low.observe(0, at=LATER) is low
+        enough = low.observe(3, at=LATER)
+        assert enough.observe(9, at=LATER) is enough
+        assert enough.pending_events == (
+            restock.StockLow("beans", "main", 2, 3, LATER),
+            restock.StockReplenished("beans", "main", 3, LATER),
+        )
+
+    def test_without_a_mark_nothing_is_ever_low(self) -> None:
+        plan = self.plan(0)
+        assert plan.observe(0, at=LATER) is plan
+
+
 @pytest.mark.parametrize(
     ("event", "key", "name"),
     [
@@ -256,6 +373,9 @@ class TestReservation:
         (reservation.StockReleased("o", "r", (), NOW), "o", "StockReleased"),
         (reservation.StockCommitted("o", "r", (), NOW), "o", "StockCommitted"),
         (reservation.ReservationExpired("o", "r", (), NOW), "o", "ReservationExpired"),
+        (reservation.StockReturned("o", "r", (), NOW), "o", "StockReturned"),
+        (restock.StockLow("p", "w", 1, 2, NOW), "p", "StockLow"),
+        (restock.StockReplenished("p", "w", 2, NOW), "p", "StockReplenished"),
     ],
 )
 def test_every_event_has_its_message_and_its_key(event: events.Event, key: str, name: str) -> None:

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -12,12 +13,14 @@ import sqlalchemy as sa
 from services.chassis import audit as chassis_audit
 from services.chassis.storage.database import Store
 from services.chassis.storage.faults import StaleVersion
-from services.chassis.storage.migrations import differences
+from services.chassis.storage.migrations import differences, migrate
 from services.chassis.storage.statement import Statement
 from services.chassis.testing import FakeClock
 from services.inventory import audit, catalog, holds, tables
 from services.inventory.catalog import Description, Product
 from services.inventory.reservation import Reservation, ReservationClosed, ReservationNotFound, State
+from services.inventory.restock import RestockPlan
+from services.inventory.returns import NotSold, Return, ReturnedLine
 from services.inventory.stock import (
     DEFAULT_WAREHOUSE_ID,
     Line,
@@ -30,6 +33,7 @@ from services.inventory.store import Transaction
 from services.kernel.clock import to_micros
 from services.kernel.errors import DomainError
 from services.kernel.money import Money
+from tests.inventory.conftest import MIGRATIONS
 
 OTHER_WAREHOUSE_ID = "00000000-0000-4000-8000-00000000000e"
 HOLD = timedelta(minutes=15)
@@ -87,6 +91,20 @@ class Shop:
 
     async def release(self, order_id: str) -> Reservation:
         return await self.store.write(lambda tx: holds.release(tx, order_id=order_id, at=self.clock.now()))
+
+    async def give_back(self, order_id: str, return_id: str, **wants: int) -> Reservation | DomainError:
+        lines = tuple(Want(product_id, "", quantity) for product_id, quantity in sorted(wants.items()))
+        return await self.store.write(
+            lambda tx: holds.give_back(
+                tx, order_id=order_id, return_id=return_id, wants=lines, at=self.clock.now()
+            )
+        )
+
+    async def plan(self, product_id: str, low_stock_below: int) -> RestockPlan:
+        made = RestockPlan(
+            product_id, DEFAULT_WAREHOUSE_ID, self.clock.now(), low_stock_below=low_stock_below
+        )
+        return await self.store.write(lambda tx: tx.plans.save(made))
 
     async def level(self, product_id: str) -> tuple[int, int]:
         """On hand and reserved, in all warehouses together."""
@@ -420,20 +438,101 @@ class TestAuditsFind:
             ("DELETE FROM stock_movements WHERE kind = 'reserve'", "stock.orders"),
             ("DELETE FROM outbox WHERE type LIKE '%StockReserved'", "stock.told"),
             ("UPDATE prices SET price_minor = 1", "catalog.prices"),
+            ("UPDATE restock_plans SET is_low = TRUE", "stock.low"),
+            ("UPDATE restock_plans SET cross_time = update_time", "stock.told"),
+            ("UPDATE reservation_lines SET returned = 1", "stock.returns"),
             ("PRAGMA ignore_check_constraints = ON; UPDATE stock_levels SET reserved = 11", "stock.possible"),
         ],
     )
     async def test_what_is_wrong(self, shop: Shop, url: str, damage: str, name: str) -> None:
         await shop.product("beans", 10)
+        await shop.plan("beans", low_stock_below=5)
         await shop.held("order", beans=4)
-        connection = sqlite3.connect(url.removeprefix("sqlite:///"))
-        connection.executescript(damage)
-        connection.close()
+        _damage(url, damage)
         with chassis_audit.reading(url) as reading:
             found = {check.name: check.find(reading) for check in audit.CHECKS}
         assert not found[name].holds
         assert found[name].examples
         assert found[name].figures["violations"] > 0
+
+    @pytest.mark.parametrize(
+        ("damage", "name"),
+        [
+            ("DELETE FROM return_lines", "stock.returns"),
+            ("UPDATE return_lines SET quantity = quantity + 3", "stock.returns"),
+            ("UPDATE return_lines SET product_id = 'milk'", "stock.returns"),
+            ("UPDATE return_lines SET warehouse_id = 'elsewhere'", "stock.orders"),
+            ("UPDATE reservation_lines SET returned = returned - 1", "stock.returns"),
+            ("DELETE FROM outbox WHERE type LIKE '%StockReturned'", "stock.told"),
+            ("DELETE FROM stock_movements WHERE kind = 'return'", "stock.orders"),
+        ],
+    )
+    async def test_what_is_wrong_with_returns(
+        self, shop: Shop, url: str, check_invariants: Figures, damage: str, name: str
+    ) -> None:
+        await shop.product("beans", 10)
+        await shop.held("order", beans=4)
+        await shop.commit("order")
+        await shop.give_back("order", "some", beans=3)
+        check_invariants()
+        _damage(url, damage)
+        with chassis_audit.reading(url) as reading:
+            found = {check.name: check.find(reading) for check in audit.CHECKS}
+        assert not found[name].holds
+        assert found[name].examples
+
+
+class TestReturns:
+    async def test_a_return_comes_back_as_it_was_saved(self, shop: Shop) -> None:
+        await shop.product("beans", 10)
+        await shop.held("order", beans=4)
+        refusal = await shop.give_back("order", "early", beans=1)
+        assert isinstance(refusal, NotSold)
+        await shop.commit("order")
+        await shop.give_back("order", "some", beans=3)
+        early, some = (
+            await shop.store.read(lambda tx: tx.returns.find("order", "early")),
+            await shop.store.read(lambda tx: tx.returns.find("order", "some")),
+        )
+        assert early is not None
+        assert isinstance(early.refusal, NotSold)
+        assert early.refusal.metadata == refusal.metadata
+        line = ReturnedLine("beans", DEFAULT_WAREHOUSE_ID, DEFAULT_WAREHOUSE_ID, 3)
+        assert some == Return("order", "some", (Want("beans", "", 3),), shop.clock.now(), (line,))
+
+    async def test_the_database_itself_refuses_more_than_was_sold(
+        self, shop: Shop, check_invariants: Figures
+    ) -> None:
+        await shop.product("beans", 10)
+        await shop.held("order", beans=4)
+        sold = await shop.commit("order")
+        line = Line("beans", DEFAULT_WAREHOUSE_ID, 5)
+        wrong = sold.give_back((line,), (line,), "too many", at=shop.clock.now())
+        with pytest.raises(sqlite3.IntegrityError):
+            await shop.store.write(lambda tx: tx.reservations.save(wrong))
+        check_invariants()
+
+
+def test_what_an_older_program_left_is_still_there_after_the_migration(tmp_path: Path) -> None:
+    path = tmp_path / "inventory.db"
+    connection = sqlite3.connect(path)
+    connection.executescript((Path(__file__).parent / "shop_before_0002.sql").read_text(encoding="utf-8"))
+    connection.close()
+    url = f"sqlite:///{path}"
+    migrate(url, MIGRATIONS)
+    assert differences(url, tables.metadata) == []
+    with chassis_audit.reading(url) as reading:
+        findings = {check.name: check.find(reading) for check in audit.CHECKS}
+        assert {name for name, finding in findings.items() if not finding.holds} <= {"stock.told"}
+        assert findings["stock.ledger"].figures["movements"] == 4
+        assert audit.sales(reading) == [audit.Hold("sold", {"beans": 3})]
+        assert audit.active_holds(reading) == [audit.Hold("holding", {"beans": 2})]
+
+
+def _damage(url: str, script: str) -> None:
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+    connection.executescript(script)
+    connection.close()
 
 
 def _save(product: Product, tx: Transaction) -> None:

@@ -189,6 +189,18 @@ async def test_lines_of_one_product_are_summed(shop: Shop) -> None:
     assert [(line.product_id, line.quantity) for line in order.lines] == [(COFFEE, 4), (TEA, 1)]
 
 
+async def test_ids_in_capitals_name_the_same_things(shop: Shop) -> None:
+    lines = [pb.CreateOrderLine(product_id=id_, quantity=1) for id_ in (COFFEE, COFFEE.upper())]
+    order = await shop.orders.CreateOrder(
+        wanted(user_id=USER.upper(), lines=lines, payment_method_id=METHOD.upper())
+    )
+    assert (order.user_id, order.payment_method_id) == (USER, METHOD)
+    assert [(line.product_id, line.quantity) for line in order.lines] == [(COFFEE, 2)]
+    assert await shop.orders.GetOrder(pb.GetOrderRequest(order_id=order.order_id.upper())) == order
+    listed = await shop.orders.ListOrders(pb.ListOrdersRequest(user_id=USER.upper()))
+    assert list(listed.orders) == [order]
+
+
 async def test_twenty_creations_under_one_id_are_one_order(shop: Shop) -> None:
     replies = await asyncio.gather(*(shop.orders.CreateOrder(wanted()) for _ in range(20)))
     assert len({reply.order_id for reply in replies}) == 1

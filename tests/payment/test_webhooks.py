@@ -10,9 +10,8 @@ from bodega.payment.v1 import payment_events_pb2 as events
 from bodega.payment.v1 import payment_pb2 as pb
 from google.api.httpbody_pb2 import HttpBody
 
-from services.chassis import status
+from services.chassis import status, wire
 from services.chassis.testing import FakeClock
-from services.payment import convert
 from services.payment.domain import PaymentInProgress, ProviderUnavailable
 from services.payment.sandbox_courier import TRIES_MAX
 from services.payment.webhook import Signed, sign
@@ -184,7 +183,7 @@ async def test_what_is_another_shop_s_is_left_alone(house: House) -> None:
         "stranger",
         payment_id=new_id(),
         token="tok_approve",
-        amount=convert.money_from_proto(wanted.amount),
+        amount=wire.money_from_proto(wanted.amount),
     )
     data = body(getattr(answer, "reference", ""))
     await send(house, data, signed(house, data))
