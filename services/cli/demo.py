@@ -10,7 +10,7 @@ from services.cli.migrate import DataOption
 
 
 def demo(data: DataOption = DEFAULT) -> None:
-    """Shop in the running shop: a purchase, a declined card, an empty shelf, a repeat, a cancel."""
+    """Shop in the running shop: buy, be declined, repeat, cancel, watch a parcel, send a piece back."""
     shop = endpoints.read(DataFolder(data))
 
     from rich.console import Console  # noqa: PLC0415 (heavy)

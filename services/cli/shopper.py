@@ -3,9 +3,11 @@
 What it sends is what a browser would send; what it returns is the JSON it got.
 """
 
+import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -103,6 +105,44 @@ class Shopper:
         self.ask("POST", f"/api/v1/orders/{order_id}:cancel", body={"reason": reason})
         return self.settled(order_id)
 
+    def ship(self, order_id: str, tracking_reference: str) -> Json:
+        body = {"state": "STATE_SHIPPED", "trackingReference": tracking_reference}
+        return self.ask("PUT", f"/api/v1/orders/{order_id}/status", body=body)
+
+    def deliver(self, order_id: str) -> Json:
+        return self.ask("PUT", f"/api/v1/orders/{order_id}/status", body={"state": "STATE_DELIVERED"})
+
+    def refund(self, order_id: str, lines: dict[str, int], *, return_stock: bool, reason: str) -> Json:
+        """The order as it is once the price of these pieces was given back."""
+        body = {"lines": _lines(lines), "returnStock": return_stock, "reason": reason}
+        asked = self.ask("POST", f"/api/v1/orders/{order_id}:refund", body=body)
+
+        def refunds_done(events: list[Json]) -> bool:
+            return sum("refunded" in event for event in events) == sum(
+                "refundRequested" in event for event in events
+            )
+
+        self.eventually(
+            lambda: self.timeline(order_id), refunds_done, f"order {order_id} is refunded", SETTLE_MAX_S
+        )
+        return self.ask("GET", f"/api/v1/orders/{asked['orderId']}")
+
+    @contextmanager
+    def watch(self, order_id: str, *, after_version: int = 0) -> Iterator[Iterator[Json]]:
+        """Everything that happens to an order behind a version, as it happens (server-sent events).
+
+        Leaving the block ends the stream. Iterating raises Surprise if the shop ends it or falls silent.
+        """
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after_version)}
+        path = f"/api/v1/orders/{order_id}:watch"
+        try:
+            with self.http.stream("GET", path, headers=headers, timeout=SETTLE_MAX_S) as reply:
+                if reply.is_error:
+                    raise Surprise(f"GET {path}: {reply.status_code}")
+                yield _server_sent(reply.iter_lines(), path)
+        except httpx.HTTPError as error:
+            raise Surprise(f"GET {path}: the stream broke ({type(error).__name__})") from None
+
     def settled(self, order_id: str) -> Json:
         found: Json = self.eventually(
             lambda: self.ask("GET", f"/api/v1/orders/{order_id}"),
@@ -142,6 +182,28 @@ def order(user_id: str, payment_method_id: str, lines: dict[str, int], *, wait: 
         "userId": user_id,
         "paymentMethodId": payment_method_id,
         "currency": CURRENCY,
-        "lines": [{"productId": product, "quantity": str(quantity)} for product, quantity in lines.items()],
+        "lines": _lines(lines),
         "waitUntilSettled": wait,
     }
+
+
+def _lines(quantities: dict[str, int]) -> list[Json]:
+    return [{"productId": product, "quantity": str(quantity)} for product, quantity in quantities.items()]
+
+
+def _server_sent(lines: Iterator[str], path: str) -> Iterator[Json]:
+    """The messages of a stream; its comments and hints are for browsers."""
+    event: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(": ")
+            event[name] = value
+            continue
+        if "event" in event:
+            raise Surprise(f"GET {path}: {event['event']} {event.get('data', '')}")
+        if "data" in event:
+            message: Json = json.loads(event["data"])
+            if event.get("id") != message["version"]:
+                raise Surprise(f"GET {path}: event {event.get('id')} is version {message['version']}")
+            yield message
+        event = {}

@@ -24,7 +24,11 @@ _UNKNOWN = "?"
 def status(data: DataOption = DEFAULT) -> None:
     """Show every program's health, version, age and lag. Exit 1 if one is not serving."""
     shop = endpoints.read(DataFolder(data))
-    found = observed(shop)
+
+    from rich.console import Console  # noqa: PLC0415 (heavy)
+
+    with Console(stderr=True).status("asking"):  # who is silent is waited for
+        found = observed(shop)
     _show(found)
     down = [seen.name for seen in found if not seen.is_serving]
     if down:

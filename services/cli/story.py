@@ -1,5 +1,6 @@
 """The story that `bodega demo` tells: one buyer's visit to a shop."""
 
+from collections.abc import Iterator
 from typing import Any, Final, cast
 
 import grpc
@@ -7,6 +8,7 @@ from bodega.order.v1 import order_pb2, order_pb2_grpc
 from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 
+from services.cli import shopper as shopping
 from services.cli import timeline
 from services.cli.endpoints import Endpoints
 from services.cli.shopper import ANSWER_MAX_S, DECLINES, Json, Shopper, Surprise, new_id
@@ -23,10 +25,13 @@ class Visit:
         self._console = console
 
     def run(self) -> None:
-        self._prepare()
-        for scene in (self._approved, self._declined, self._sold_out, self._repeated, self._cancelled):
-            scene()
-        self._told()
+        scenes = (
+            *(self._prepare, self._approved, self._declined, self._sold_out, self._repeated),
+            *(self._cancelled, self._watched, self._refunded, self._told),
+        )
+        with self._console.status("") as self._working:  # for who waits longer than they like
+            for scene in scenes:
+                scene()
         self._console.print("\n[bold green]everything as promised[/]")
 
     def _prepare(self) -> None:
@@ -82,19 +87,63 @@ class Visit:
         self._stock(self._rare, 1)
         self._money(order, "STATE_REFUNDED", units="249", nanos=0)
 
+    def _watched(self) -> None:
+        self._title("An order watched while it moves: confirmed, shipped, delivered")
+        wish = shopping.order(self._buyer, self._good, {self._beans: 2, self._mug: 1}, wait=False)
+        placed = self._shopper.ask("POST", "/api/v1/orders", body=wish)
+        self._parcel: str = placed["orderId"]
+        seen = 0
+        with self._shopper.watch(self._parcel) as moves:
+            seen = self._until("STATE_CONFIRMED", moves, seen)
+            self._shopper.ship(self._parcel, "1Z999AA10123456784")
+            seen = self._until("STATE_SHIPPED", moves, seen)
+        self._say(f"the stream breaks; taken up again behind version {seen}")
+        self._shopper.deliver(self._parcel)
+        with self._shopper.watch(self._parcel, after_version=seen) as moves:
+            self._until("STATE_DELIVERED", moves, seen)
+
+    def _until(self, state: str, moves: Iterator[Json], seen: int) -> int:
+        """Shows what happens until the order is in this state; every version once, in order. The last one."""
+        for move in moves:
+            self._check("the next version", int(move["version"]), seen + 1)
+            seen += 1
+            moved = str(move["state"]).removeprefix("STATE_")
+            self._say(f"{seen:>2}  {moved:<10}  {timeline.describe(move['event'])}")
+            if move["state"] == state:
+                return seen
+        raise Surprise(f"the stream ended before the order was {state}")
+
+    def _refunded(self) -> None:
+        self._title("One piece comes back: its price is refunded, it goes on sale again")
+        self._stock(self._beans, 16)
+        order = self._shopper.refund(self._parcel, {self._beans: 1}, return_stock=True, reason="too many")
+        self._timeline(self._parcel)
+        self._check("the order", order["state"], "STATE_PARTIALLY_REFUNDED")
+        self._stock(self._beans, 17)
+        self._money(order, "STATE_PARTIALLY_REFUNDED", units="39", nanos=300_000_000)
+        refunded = self._shopper.payment(order["paymentId"])["refundedAmount"]
+        self._check("refunded", (refunded["units"], refunded["nanos"]), ("14", 900_000_000))
+
     def _told(self) -> None:
         self._title("What the buyer was told")
-        wanted = {"OrderConfirmed": 3, "OrderRejected": 2, "OrderCancelled": 1}
+        wanted = {
+            "order.v1.OrderConfirmed": 4,
+            "order.v1.OrderRejected": 2,
+            "order.v1.OrderCancelled": 1,
+            "order.v1.OrderShipped": 1,
+            "order.v1.OrderDelivered": 1,
+            "payment.v1.PaymentRefunded": 2,
+        }
 
         def counts() -> dict[str, int]:
             types = [str(found["eventType"]) for found in self._shopper.notifications(self._buyer)]
-            return {name: types.count(f"bodega.order.v1.{name}") for name in wanted}
+            return {name: types.count(f"bodega.{name}") for name in wanted}
 
         def enough(found: dict[str, int]) -> bool:
             return all(found[name] >= count for name, count in wanted.items())
 
         self._shopper.eventually(counts, enough, f"the buyer is told: {wanted}", TOLD_MAX_S)
-        self._check("messages about orders", counts(), wanted)
+        self._check("messages", counts(), wanted)
         for told in reversed(self._shopper.notifications(self._buyer)):
             self._say(f"{told['title']}: {told['body']}")
 
@@ -145,6 +194,7 @@ class Visit:
 
     def _title(self, text: str) -> None:
         self._console.print(f"\n[bold]{text}[/]")
+        self._working.update(text)
 
     def _say(self, text: str) -> None:
         self._console.print(f"  {text}", markup=False, soft_wrap=True)

@@ -20,6 +20,11 @@ _FACTS: Final = (
     "rejected",
     "cancelled",
     "needsAttention",
+    "lateMoneyReturned",
+    "shipped",
+    "delivered",
+    "refundRequested",
+    "refunded",
 )
 _STYLES: Final = {
     "stepRefused": "yellow",
@@ -29,6 +34,11 @@ _STYLES: Final = {
     "confirmed": "bold green",
     "rejected": "bold yellow",
     "cancelled": "bold yellow",
+    "lateMoneyReturned": "yellow",
+    "shipped": "bold green",
+    "delivered": "bold green",
+    "refundRequested": "yellow",
+    "refunded": "bold yellow",
 }
 
 
@@ -80,7 +90,32 @@ def _words(event: Json) -> Iterator[str]:
             yield f"needs attention: {attention.get('step', '')}"
             yield from _attempts(attention)
         case _:
+            yield from _words_of_standing(event)
+
+
+def _words_of_standing(event: Json) -> Iterator[str]:
+    """What happens to an order once it is confirmed."""
+    match event:
+        case {"shipped": shipped}:
+            yield "shipped"
+            yield from filter(None, [shipped.get("trackingReference", "")])
+        case {"delivered": _}:
+            yield "delivered"
+        case {"refundRequested": refund}:
+            pieces = sum(int(line["quantity"]) for line in refund.get("lines", []))
+            yield f"refund of {_money(refund['amount'])} for {pieces} pieces requested"
+            yield "goods go back on sale" if refund.get("returnStock") else "goods stay"
+        case {"refunded": refund}:
+            yield f"refunded: {_money(refund['amount'])}"
+        case {"lateMoneyReturned": late}:
+            yield f"late money went back: {_money(late['amount'])}"
+        case _:
             yield "something this release does not know"
+
+
+def _money(amount: Json) -> str:
+    cents = int(amount.get("nanos", 0)) // 10_000_000
+    return f"{amount.get('units', '0')}.{cents:02} {amount.get('currencyCode', '')}"
 
 
 def _step(step: Json) -> str:

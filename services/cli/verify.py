@@ -2,7 +2,6 @@
 
 import sys
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,9 +30,17 @@ def verify(
     settle_s = seconds(settle)
     where = places(DataFolder(data))
 
+    from rich.console import Console  # noqa: PLC0415 (heavy)
+
     from services.cli.audit import reading  # noqa: PLC0415 (heavy)
 
-    verdicts = reading.verify(where, wait=partial(time.sleep, settle_s))
+    with Console(stderr=True).status("reading the books") as status:
+
+        def wait() -> None:
+            status.update(f"there are differences; reading again in {settle} whether they stay")
+            time.sleep(settle_s)
+
+        verdicts = reading.verify(where, wait=wait)
     _show(verdicts)
     violated = sum(verdict.is_violated for verdict in verdicts)
     if violated:

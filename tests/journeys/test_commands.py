@@ -24,7 +24,10 @@ def bodega(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_demo_runs_green_any_number_of_times(data: Path, time: str) -> None:
     done = bodega("demo", "--data", str(data))
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    for shown in ("CONFIRMED", "PAYMENT_DECLINED", "OUT_OF_STOCK", "CANCELLED", "everything as promised"):
+    for shown in (
+        *("CONFIRMED", "PAYMENT_DECLINED", "OUT_OF_STOCK", "CANCELLED", "SHIPPED", "DELIVERED"),
+        *("PARTIALLY_REFUNDED", "everything as promised"),
+    ):
         assert shown in done.stdout
 
 

@@ -52,7 +52,7 @@ def main() -> int:
 async def _soaked(folder: Path, wish: Wish) -> Report:
     console = Console(stderr=True, highlight=False)
     with console.status(f"starting a shop in {folder}, seed {wish.seed}") as status:
-        soak = Soak(folder, wish, progress=status.update)
+        soak = Soak(folder, wish, progress=status.update, tell=console.print)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, soak.stop)
         return await soak.run()

@@ -32,12 +32,20 @@ class Report:
     def holds(self) -> bool:
         return not self.violations
 
+    @property
+    def verdict(self) -> str:
+        return "all holds" if self.holds else f"VIOLATED: {len(self.violations)} promises"
+
+    @property
+    def figures(self) -> str:
+        return (
+            f"{self.seconds / 60:.1f} min, {self.orders.total():,} orders, {self.deeds.total():,} deeds, "
+            f"{self.blows.total():,} blows"
+        )
+
     def lines(self) -> Iterator[str]:
         """The report, a line each."""
-        yield (
-            f"soak: {self.seconds / 60:.1f} min, {self.shoppers} shoppers, seed {self.seed}: "
-            f"{self.orders.total():,} orders, {self.deeds.total():,} deeds, {self.blows.total():,} blows"
-        )
+        yield f"soak: {self.shoppers} shoppers, seed {self.seed}: {self.figures}"
         yield f"orders    {_counted(self.orders)}"
         yield f"deeds     {_counted(self.deeds)}"
         yield f"refused   {_counted(self.refusals)}"
@@ -50,7 +58,7 @@ class Report:
         for name, figures in sorted(self.invariants.items()):
             yield f"  {name:<22} {_counted(figures, by_size=False)}"
         yield from self.violations[:VIOLATIONS_MAX]
-        yield "all holds" if self.holds else f"VIOLATED: {len(self.violations)} promises"
+        yield self.verdict
 
 
 def _counted(counts: Mapping[str, int], *, by_size: bool = True) -> str:

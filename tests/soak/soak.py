@@ -40,7 +40,8 @@ TELL_EVERY_S: Final = 1.0
 
 _RESTARTS: Final = RestartPolicy(Backoff(first_s=0.2, max_s=2.0), healthy_after_s=5.0)
 
-Progress = Callable[[str], None]
+Tell = Callable[[str], None]
+"""Takes a line for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,13 @@ class Wish:
 class Soak:
     """One soak, in a folder of its own."""
 
-    def __init__(self, folder: Path, wish: Wish, *, progress: Progress = lambda _line: None) -> None:
+    def __init__(
+        self, folder: Path, wish: Wish, *, progress: Tell = lambda _: None, tell: Tell = lambda _: None
+    ) -> None:
         self.report = Report(wish.seed, wish.shoppers)
         self._wish = wish
         self._progress = progress
+        self._tell = tell
         self._folder = folder
         self._promises = Promises()
         self._tally = Tally()
@@ -90,6 +94,7 @@ class Soak:
                 await self._check(shop)
                 last = self._stop.is_set() or time.monotonic() >= began + self._wish.seconds
                 self._note(customer, weather, time.monotonic() - began)
+                self._tell(f"round {number}: {self.report.figures}: {self.report.verdict}")
                 if last or not self.report.holds:
                     return self.report
         raise AssertionError("rounds end by themselves")
