@@ -29,8 +29,12 @@ demo: setup ## Shop in the running shop, step by step
 verify: setup ## Check every invariant of the running shop
 	@$(BIN)/bodega verify $(ARGS)
 
+# What the edge tells its callers about the contracts, comments included.
+API_SET := buf build --as-file-descriptor-set --path protos/bodega --output
+
 gen: setup ## Remake gen/ from protos/
 	buf generate
+	$(API_SET) gen/bodega/api.binpb
 
 fmt: setup ## Format Python and protos
 	ruff format .
@@ -53,6 +57,7 @@ proto: setup ## buf: lint, format, and no breaking change against main
 
 gen-fresh: setup ## gen/ is what protos/ say
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && buf generate --output "$$tmp" && \
+	  $(API_SET) "$$tmp/gen/bodega/api.binpb" && \
 	  diff -r --exclude=__pycache__ gen "$$tmp/gen" && echo "gen/ is fresh"
 
 layers: setup ## Imports point one way
