@@ -1,5 +1,6 @@
 """The installed contracts as one descriptor set, which is all that the gateway wants to know."""
 
+from importlib import resources
 from typing import Final
 
 from bodega.inventory.v1 import inventory_pb2
@@ -8,7 +9,7 @@ from bodega.order.v1 import order_pb2
 from bodega.payment.v1 import payment_pb2
 from bodega.user.v1 import user_pb2
 from google.protobuf.descriptor import FileDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.rpc import error_details_pb2
 
 FILES: Final[dict[str, FileDescriptor]] = {
@@ -28,6 +29,7 @@ def descriptor_set() -> bytes:
     # The details of errors are in no RPC's signature, and clients want to see them as JSON all the same.
     for file in (*FILES.values(), error_details_pb2.DESCRIPTOR):
         _add(file, made, seen)
+    _comment(made)
     return bytes(made.SerializeToString(deterministic=True))
 
 
@@ -43,3 +45,25 @@ def _add(file: FileDescriptor, made: FileDescriptorSet, seen: set[str]) -> None:
     for imported in file.dependencies:
         _add(imported, made, seen)
     file.CopyToProto(made.file.add())
+
+
+def _comment(made: FileDescriptorSet) -> None:
+    """Adds the comments, which modules do not carry, from the set that `make gen` keeps beside them.
+
+    The modules are what the services speak; a file that has changed since stays without comments.
+    """
+    kept = resources.files("bodega").joinpath("api.binpb")
+    if not kept.is_file():
+        return
+    commented = {file.name: file for file in FileDescriptorSet.FromString(kept.read_bytes()).file}
+    for file in made.file:
+        found = commented.get(file.name)
+        if found is not None and _bare(found) == _bare(file):
+            file.source_code_info.CopyFrom(found.source_code_info)
+
+
+def _bare(file: FileDescriptorProto) -> bytes:
+    bare = FileDescriptorProto()
+    bare.CopyFrom(file)
+    bare.ClearField("source_code_info")
+    return bare.SerializeToString(deterministic=True)
