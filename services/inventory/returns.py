@@ -4,6 +4,7 @@ A return has a name among those of its order, for ever: made again, it changes n
 refused.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -74,9 +75,10 @@ def give_back(
     if sold.state is not State.COMMITTED:
         raise NotSold(order_id=sold.order_id, state=sold.state)
     kept = {(line.product_id, line.warehouse_id): line.kept for line in sold.lines}
-    lines: list[ReturnedLine] = []
+    ways: Counter[tuple[str, str, str]] = Counter()
     for want in sorted(wants, key=lambda want: not want.warehouse_id):
-        lines += _spread(sold.order_id, want, kept)
+        _take_off(want, kept, ways, sold.order_id)
+    lines = tuple(ReturnedLine(*way, quantity) for way, quantity in sorted(ways.items()))
     return (
         sold.give_back(
             _totals((line.product_id, line.origin_id, line.quantity) for line in lines),
@@ -84,31 +86,29 @@ def give_back(
             return_id,
             at=at,
         ),
-        Return(sold.order_id, return_id, wants, at, tuple(lines)),
+        Return(sold.order_id, return_id, wants, at, lines),
     )
 
 
-def _spread(order_id: str, want: Want, kept: dict[tuple[str, str], int]) -> list[ReturnedLine]:
-    """Takes the pieces of one want off what is still kept."""
+def _take_off(
+    want: Want, kept: dict[tuple[str, str], int], ways: Counter[tuple[str, str, str]], order_id: str
+) -> None:
+    """Takes the pieces of one want off what is still kept; notes which went from where to where."""
     of_product = [key for key in kept if key[0] == want.product_id]
     sold = sum(kept[key] for key in of_product)
     if sold < want.quantity:
         raise MoreThanSold(order_id=order_id, product_id=want.product_id, requested=want.quantity, sold=sold)
     missing = want.quantity
-    lines = []
     for key in sorted(of_product, key=lambda key: key[1] != want.warehouse_id):
-        quantity = min(missing, kept[key])
-        if quantity:
-            lines.append(ReturnedLine(want.product_id, key[1], want.warehouse_id or key[1], quantity))
-        kept[key] -= quantity
-        missing -= quantity
-    return lines
+        if quantity := min(missing, kept[key]):
+            ways[want.product_id, key[1], want.warehouse_id or key[1]] += quantity
+            kept[key] -= quantity
+            missing -= quantity
 
 
 def _totals(pieces: Iterable[tuple[str, str, int]]) -> tuple[Line, ...]:
     """A line for each product and warehouse, in a fixed order."""
-    totals: dict[tuple[str, str], int] = {}
+    totals: Counter[tuple[str, str]] = Counter()
     for product_id, warehouse_id, quantity in pieces:
-        key = (product_id, warehouse_id)
-        totals[key] = totals.get(key, 0) + quantity
-    return tuple(sorted(Line(*key, quantity) for key, quantity in totals.items()))
+        totals[product_id, warehouse_id] += quantity
+    return tuple(Line(*key, quantity) for key, quantity in sorted(totals.items()))

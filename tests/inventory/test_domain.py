@@ -305,13 +305,18 @@ class TestReturns:
         wants = (Want("beans", "", 1), Want("beans", "west", 4))
         after, made = returns.give_back(self.sold(*self.SPLIT), "r", wants, at=LATER)
         assert made.lines == (
-            ReturnedLine("beans", "west", "west", 3),
-            ReturnedLine("beans", "east", "west", 1),
             ReturnedLine("beans", "east", "east", 1),
+            ReturnedLine("beans", "east", "west", 1),
+            ReturnedLine("beans", "west", "west", 3),
         )
         assert [line.kept for line in after.lines] == [0, 0]
         moved = {move.warehouse_id: move.delta_on_hand for move in after.pending_movements}
         assert moved == {"west": 4, "east": 1}
+
+    def test_pieces_that_go_the_same_way_are_one_line(self) -> None:
+        wants = (Want("beans", "", 1), Want("beans", "main", 1))
+        _, made = returns.give_back(self.sold(), "r", wants, at=LATER)
+        assert made.lines == (ReturnedLine("beans", "main", "main", 2),)
 
     @pytest.mark.parametrize("state", ["reserved", "expired", "released"])
     def test_only_what_is_sold_can_come_back(self, state: str) -> None:

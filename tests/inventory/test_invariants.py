@@ -3,13 +3,14 @@
 import asyncio
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from bodega.inventory.v1 import inventory_events_pb2 as pb
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -18,23 +19,26 @@ from services.chassis.feed import Feed
 from services.chassis.storage.database import Store
 from services.chassis.storage.migrations import migrate
 from services.chassis.testing import FakeClock, SequentialIds
-from services.inventory import audit, holds
+from services.inventory import audit, holds, tables
 from services.inventory.catalog import Description, Product
 from services.inventory.reservation import Reservation, State
-from services.inventory.stock import DEFAULT_WAREHOUSE_ID, Want
+from services.inventory.restock import RestockPlan
+from services.inventory.stock import DEFAULT_WAREHOUSE_ID, StockLevel, Want, summed
 from services.inventory.store import Transaction
+from services.inventory.warehouse import Warehouse
 from services.kernel.errors import DomainError
 from services.kernel.money import Money
 
 MIGRATIONS = Path(__file__).parents[2] / "services" / "inventory" / "migrations"
 PRODUCTS = ("beans", "milk")
+WAREHOUSES = (DEFAULT_WAREHOUSE_ID, "near", "far")
 HOLD_S = 10.0
 
 
 @dataclass(frozen=True)
 class Reserve:
     order: int
-    wants: tuple[tuple[str, int], ...]
+    wants: tuple[Want, ...]
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,31 @@ class Release:
 
 
 @dataclass(frozen=True)
+class GiveBack:
+    order: int
+    return_id: int
+    wants: tuple[Want, ...]
+
+
+@dataclass(frozen=True)
 class Count:
     product: str
+    warehouse: str
     on_hand: int
+
+
+@dataclass(frozen=True)
+class Adjust:
+    product: str
+    warehouse: str
+    delta: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    product: str
+    warehouse: str
+    low_stock_below: int
 
 
 @dataclass(frozen=True)
@@ -58,17 +84,29 @@ class Sweep:
     pass
 
 
-Action = Reserve | Commit | Release | Count | Sweep
+Action = Reserve | Commit | Release | GiveBack | Count | Adjust | Plan | Sweep
 
 _orders = st.integers(0, 3)
 _products = st.sampled_from(PRODUCTS)
+_warehouses = st.sampled_from(WAREHOUSES)
+
+
+def _wants(quantity_max: int) -> st.SearchStrategy[tuple[Want, ...]]:
+    """Mostly from any warehouse, else from one."""
+    want = st.builds(
+        Want, _products, st.sampled_from(["", "", "", *WAREHOUSES]), st.integers(1, quantity_max)
+    )
+    return st.lists(want, min_size=1, max_size=3).map(summed)
+
+
 _actions: st.SearchStrategy[Action] = st.one_of(
-    st.builds(
-        Reserve, _orders, st.lists(st.tuples(_products, st.integers(1, 4)), min_size=1, max_size=3).map(tuple)
-    ),
+    st.builds(Reserve, _orders, _wants(4)),
     st.builds(Commit, _orders),
     st.builds(Release, _orders),
-    st.builds(Count, _products, st.integers(0, 8)),
+    st.builds(GiveBack, _orders, st.integers(0, 5), _wants(2)),
+    st.builds(Count, _products, _warehouses, st.integers(0, 5)),
+    st.builds(Adjust, _products, _warehouses, st.integers(-4, 4).filter(bool)),
+    st.builds(Plan, _products, _warehouses, st.integers(0, 4)),
     st.just(Sweep()),
 )
 # Each round's actions run at once; then some time passes.
@@ -121,61 +159,97 @@ async def _play(url: str, rounds: list[tuple[list[Action], float]]) -> None:
                     assert isinstance(outcome, DomainError), (action, outcome)
             closed |= {action.order for action in actions if isinstance(action, Release)}
             _check(url)
+            _check_crossings(url)
             clock.advance(seconds)
         for order in range(4):
             await _act(store, Release(order), clock.now())
         figures = _check(url)
         assert figures["stock.possible"]["reserved"] == 0
         assert figures["stock.orders"]["committed"] == 0
+        assert figures["stock.possible"]["on_hand"] == _counted_and_corrected(url), "all came back"
 
 
 def _stock_up(tx: Transaction, now: datetime) -> None:
+    for preference, warehouse_id in enumerate(WAREHOUSES[1:], start=1):
+        tx.warehouses.add(Warehouse(warehouse_id, warehouse_id, preference, now))
     for product_id in PRODUCTS:
         described = Description(product_id, product_id)
         tx.products.save(
             Product.create(product_id=product_id, described=described, price=Money(1, "EUR"), at=now)
         )
-        tx.stock.save(tx.stock.level(product_id, DEFAULT_WAREHOUSE_ID, at=now).count(6, at=now))
+        for warehouse_id, on_hand in zip(WAREHOUSES, (3, 2, 4), strict=True):
+            tx.stock.save(tx.stock.level(product_id, warehouse_id, at=now).count(on_hand, at=now))
 
 
 async def _act(
     store: Store[Transaction], action: Action, now: datetime
-) -> Reservation | DomainError | int | None:
+) -> Reservation | DomainError | StockLevel | RestockPlan | int:
+    return await store.write(lambda tx: _do(tx, action, now))
+
+
+def _do(
+    tx: Transaction, action: Action, now: datetime
+) -> Reservation | DomainError | StockLevel | RestockPlan | int:
     match action:
         case Reserve(order, wants):
-            return await store.write(lambda tx: _reserve(tx, order, wants, now))
+            return holds.reserve(
+                tx,
+                order_id=str(order),
+                reservation_id=f"hold-{order}",
+                wants=wants,
+                expires_at=now + timedelta(seconds=HOLD_S),
+                at=now,
+            )
         case Commit(order):
-            sold = await store.write(lambda tx: holds.commit(tx, order_id=str(order), at=now))
+            sold = holds.commit(tx, order_id=str(order), at=now)
             assert sold.state is State.COMMITTED
             return sold
         case Release(order):
-            released = await store.write(lambda tx: holds.release(tx, order_id=str(order), at=now))
+            released = holds.release(tx, order_id=str(order), at=now)
             assert released.state is State.RELEASED
             return released
-        case Count(product, on_hand):
-            return await store.write(lambda tx: _count(tx, product, on_hand, now))
+        case GiveBack(order, return_id, wants):
+            return holds.give_back(tx, order_id=str(order), return_id=str(return_id), wants=wants, at=now)
+        case Count(product, warehouse, on_hand):
+            return holds.correct(tx, product, warehouse, lambda level: level.count(on_hand, at=now), at=now)
+        case Adjust(product, warehouse, delta):
+            return holds.correct(
+                tx, product, warehouse, lambda level: level.adjust(delta, reason="", at=now), at=now
+            )
+        case Plan(product, warehouse, mark):
+            return _plan(tx, product, warehouse, mark, now)
         case Sweep():
-            return await store.write(lambda tx: holds.expire_lapsed(tx, at=now))
+            return holds.expire_lapsed(tx, at=now)
 
 
-def _reserve(
-    tx: Transaction, order: int, wants: tuple[tuple[str, int], ...], now: datetime
-) -> Reservation | DomainError:
-    totals = Counter[str]()
-    for product_id, quantity in wants:
-        totals[product_id] += quantity
-    return holds.reserve(
-        tx,
-        order_id=str(order),
-        reservation_id=f"hold-{order}",
-        wants=tuple(Want(product_id, "", quantity) for product_id, quantity in sorted(totals.items())),
-        expires_at=now + timedelta(seconds=HOLD_S),
-        at=now,
-    )
+def _plan(tx: Transaction, product: str, warehouse: str, mark: int, now: datetime) -> RestockPlan:
+    before = tx.plans.find(product, warehouse) or RestockPlan(product, warehouse, now)
+    changed = before.change(expected_at=None, expected_quantity=0, low_stock_below=mark, at=now)
+    return tx.plans.save(changed.observe(tx.stock.level(product, warehouse, at=now).available, at=now))
 
 
-def _count(tx: Transaction, product_id: str, on_hand: int, now: datetime) -> None:
-    holds.correct(tx, product_id, DEFAULT_WAREHOUSE_ID, lambda level: level.count(on_hand, at=now), at=now)
+def _check_crossings(url: str) -> None:
+    """Of each product in each warehouse, low and replenished are told in turns, low first."""
+    with chassis_audit.reading(url) as connection:
+        rows = connection.execute(sa.select(tables.outbox_rows).order_by(tables.outbox_rows.c.seq)).all()
+    low: dict[tuple[str, str], bool] = {}
+    for row in rows:
+        kind = row.type.rpartition(".")[2]
+        if kind in ("StockLow", "StockReplenished"):
+            told = getattr(pb, kind).FromString(row.body)
+            key = (told.product_id, told.warehouse_id)
+            assert low.get(key, False) == (kind == "StockReplenished"), f"{kind} of {key} told twice"
+            low[key] = kind == "StockLow"
+
+
+def _counted_and_corrected(url: str) -> int:
+    """What there is if everything else was undone."""
+    movements = tables.stock_movements
+    with chassis_audit.reading(url) as connection:
+        found = connection.execute(
+            sa.select(sa.func.sum(movements.c.delta_on_hand)).where(movements.c.order_id == "")
+        )
+        return int(found.scalar_one())
 
 
 def _check(url: str) -> dict[str, dict[str, int]]:
