@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import pytest
 import sqlalchemy as sa
@@ -86,7 +87,16 @@ class Sweep:
 
 Action = Reserve | Commit | Release | GiveBack | Count | Adjust | Plan | Sweep
 
-_orders = st.integers(0, 3)
+ORDERS = 5
+SOLD: Final[tuple[Action, ...]] = (
+    Reserve(0, (Want("beans", "", 4), Want("milk", "", 3))),
+    Commit(0),
+    Reserve(1, (Want("beans", "", 3),)),
+    Commit(1),
+)
+"""What has happened before: else chance would hardly ever give anything back that was bought."""
+
+_orders = st.integers(0, ORDERS - 1)
 _products = st.sampled_from(PRODUCTS)
 _warehouses = st.sampled_from(WAREHOUSES)
 
@@ -146,6 +156,8 @@ async def _play(url: str, rounds: list[tuple[list[Action], float]]) -> None:
     )
     async with store:
         await store.write(lambda tx: _stock_up(tx, clock.now()))
+        for action in SOLD:
+            assert isinstance(await _act(store, action, clock.now()), Reservation)
         closed: set[int] = set()
         for actions, seconds in rounds:
             outcomes = await asyncio.gather(
@@ -161,7 +173,7 @@ async def _play(url: str, rounds: list[tuple[list[Action], float]]) -> None:
             _check(url)
             _check_crossings(url)
             clock.advance(seconds)
-        for order in range(4):
+        for order in range(ORDERS):
             await _act(store, Release(order), clock.now())
         figures = _check(url)
         assert figures["stock.possible"]["reserved"] == 0
@@ -177,7 +189,7 @@ def _stock_up(tx: Transaction, now: datetime) -> None:
         tx.products.save(
             Product.create(product_id=product_id, described=described, price=Money(1, "EUR"), at=now)
         )
-        for warehouse_id, on_hand in zip(WAREHOUSES, (3, 2, 4), strict=True):
+        for warehouse_id, on_hand in zip(WAREHOUSES, (5, 3, 6), strict=True):
             tx.stock.save(tx.stock.level(product_id, warehouse_id, at=now).count(on_hand, at=now))
 
 

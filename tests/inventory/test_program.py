@@ -116,6 +116,44 @@ async def test_it_stops_cleanly_when_asked_to(url: str) -> None:
             assert await process.wait() == 0
 
 
+async def test_a_watcher_does_not_hold_up_the_stop_and_is_let_go_in_peace(url: str) -> None:
+    async with program(url) as (channel, process):
+        request = pb.WatchStockRequest(product_id=await beans(channel, 5))
+        call = InventoryServiceStub(channel).WatchStock(request)
+        replies = aiter(call)
+        async with asyncio.timeout(WAIT_S):
+            assert (await anext(replies)).available == 5
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(StopAsyncIteration):
+                await anext(replies)
+            assert await process.wait() == 0
+        assert await call.code() is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_return_killed_around_its_commit_brings_the_goods_back_once(
+    url: str, check_invariants: Figures, when: str
+) -> None:
+    order_id, return_id = str(uuid.uuid4()), str(uuid.uuid4())
+    async with program(url, failpoint=f"inventory.return.commit.{when}=exit") as (channel, process):
+        inventory = InventoryServiceStub(channel)
+        line = pb.ReserveLine(product_id=await beans(channel, 5), quantity=2)
+        await inventory.ReserveStock(pb.ReserveStockRequest(order_id=order_id, lines=[line]))
+        await inventory.CommitStock(pb.CommitStockRequest(order_id=order_id))
+        request = pb.ReturnStockRequest(order_id=order_id, return_id=return_id, lines=[line])
+        with pytest.raises(grpc.aio.AioRpcError):
+            await inventory.ReturnStock(request)
+        async with asyncio.timeout(WAIT_S):
+            assert await process.wait() == failpoints.EXIT_CODE
+    assert check_invariants()["stock.returns"]["returned"] == (0 if when == "before" else 2)
+    async with program(url) as (channel, _):
+        inventory = InventoryServiceStub(channel)
+        for request_id in ("", "again"):
+            request.request_id = request_id
+            await inventory.ReturnStock(request)
+    assert check_invariants()["stock.possible"]["on_hand"] == 5
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_reserve_killed_around_its_commit_is_made_once(
     url: str, check_invariants: Figures, when: str
