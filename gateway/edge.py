@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import grpc
 
-from gateway import errors, headers, streams
+from gateway import errors, headers
 from gateway.errors import Failure, Headers, Refusal
 from gateway.headers import Incoming
 from gateway.health import Health
@@ -232,10 +232,7 @@ class _Exchange:
             framing,
             presence,
             self._send,
-            asked=streams.Asked(
-                head_only=self._scope["method"] == "HEAD",
-                resumes=bool(incoming.last_event_id) and parts.rendering.resumes,
-            ),
+            head_only=self._scope["method"] == "HEAD",
             head=lambda metadata: [*incoming.returned, *headers.returned(metadata)],
             render=self._edge.failed,
             limits=open_streams.limits,

@@ -131,8 +131,9 @@ class _Events:
         return b"event: error\ndata: %b\n\n" % error
 
     def end(self) -> bytes:
-        # Without it a browser would take the end of a finished stream for a lost connection, and come back.
-        return b"event: end\ndata: {}\n\n"
+        # A browser takes any end for a lost connection and comes back. That is right for a stream that
+        # resumes (its service ends it at a deadline or a restart) and a repetition for every other.
+        return b"" if self._resumes else b"event: end\ndata: {}\n\n"
 
 
 class _Lines:

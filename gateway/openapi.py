@@ -310,16 +310,14 @@ class _Operation:
 
 
 def _stream(said: str, schema: Schema, *, resumes: bool) -> Schema:
+    end = "come back with `Last-Event-ID` whenever it ends" if resumes else "`event: end` follows the last"
     description = (
-        f"{said}\n\nA stream of these. Who accepts `{EVENTS.decode()}` gets each as the data of an event, "
-        "and `event: end` behind the last or `event: error` with an error; everyone else each on a line of "
-        "its own, and an error as the last line."
+        f"{said}\n\nA stream of these. Who accepts `{EVENTS.decode()}` gets each as the data of an event "
+        f"({end}) and an error as `event: error`; everyone else each on a line of its own, and an error as "
+        "the last line."
     ).strip()
     content = {kind.decode(): {"schema": schema} for kind in (EVENTS, LINES)}
-    found = {"200": {"description": description, "content": content}}
-    if resumes:
-        found["204"] = {"description": "Nothing came after `Last-Event-ID`, and nothing will."}
-    return found
+    return {"200": {"description": description, "content": content}}
 
 
 def _leaves(request: Descriptor, above: tuple[FieldDescriptor, ...] = ()) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ from gateway.http1 import Presence
 from gateway.metrics import StreamMetrics
 from gateway.well_known import NoJsonForm
 from services.chassis import telemetry
+from services.chassis.contract import STREAM_DEADLINE_MAX_S
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -40,7 +41,7 @@ _log = telemetry.logger(__name__)
 class Limits:
     """How long streams may take, and how many there may be."""
 
-    age_max_s: float = 3600.0
+    age_max_s: float = STREAM_DEADLINE_MAX_S
     """Of any stream, whatever contract and client say. Clients come back by themselves, and spread anew."""
 
     heartbeat_s: float = 15.0
@@ -108,15 +109,6 @@ class Streams:
             stream.stop("drained", _failure("UNAVAILABLE", 503, "DRAINING", "The edge is stopping; resume."))
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """How a stream was asked for."""
-
-    head_only: bool = False
-    resumes: bool = False
-    """The client had the stream before and wants what came since."""
-
-
 class Stream:
     """One stream to one client."""
 
@@ -127,14 +119,14 @@ class Stream:
         presence: Presence,
         send: Send,
         *,
-        asked: "Asked",
+        head_only: bool,
         head: Callable[[Any], Headers],
         render: Callable[[grpc.aio.AioRpcError], Failure],
         limits: Limits,
         metrics: StreamMetrics,
     ) -> None:
         """`head`: the headers of the reply beside the stream's own, from the backend's initial metadata."""
-        self._asked = asked
+        self._head_only = head_only
         self._call = call
         self._framing = framing
         self._presence = presence
@@ -181,7 +173,7 @@ class Stream:
                 frame = self._framing.message(wire)
                 if not self._opened:
                     await self._open(await self._call.initial_metadata())
-                if self._asked.head_only:
+                if self._head_only:
                     break
                 await self._write(frame)
                 self._messages += 1
@@ -206,8 +198,6 @@ class Stream:
             raise Refusal.of(failure)
         if outcome == "left":
             raise ClientLeft
-        if self._asked.resumes:
-            raise Refusal.of(Failure(204, b"", []))  # to a browser: do not come back
         await self._open(await self._call.initial_metadata())
 
     def _part(self, failure: Failure | None) -> None:
@@ -218,7 +208,7 @@ class Stream:
         try:
             await asyncio.sleep(self._limits.head_max_s)
             await self._open(())
-            if self._asked.head_only:
+            if self._head_only:
                 self.stop(*_COMPLETE)
             while self._framing.heartbeat:
                 silent_s = time.monotonic() - self._written_at

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from bodega.policy.v1 import policy_pb2
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
 
@@ -165,4 +166,26 @@ def test_a_rule_that_cannot_be_served_names_its_method(
         annotations_pb2.http.message_type._concrete_class(**change)
     )
     with pytest.raises(CannotServe, match=said):
+        app.build(files, ["127.0.0.1:1"])
+
+
+@pytest.mark.parametrize(
+    ("cursor", "resume", "said"),
+    [
+        ("version", "", "no field 'version'"),
+        ("at", "", "at is a message"),
+        ("at.version.x", "", "version has no fields"),
+        ("", "version", "no field 'version'"),
+    ],
+)
+def test_a_stream_that_cannot_be_numbered_or_resumed_names_its_method(
+    world: World, cursor: str, resume: str, said: str
+) -> None:
+    files = descriptor_pb2.FileDescriptorSet()
+    files.CopyFrom(world.files)
+    file = next(file for file in files.file if file.name == "edge.proto")
+    method = next(method for method in file.service[0].method if method.name == "Follow")
+    change = policy_pb2.MethodPolicy(stream_cursor=cursor, resume_field=resume)
+    method.options.Extensions[policy_pb2.method].CopyFrom(change)
+    with pytest.raises(CannotServe, match=f"edge.v1.Shelves/Follow: .*{said}"):
         app.build(files, ["127.0.0.1:1"])

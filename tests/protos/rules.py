@@ -160,6 +160,22 @@ def what_was_created_is_found_by_the_reply(world: World) -> Iterator[str]:
                 yield f"{method.full_name}: the reply has no {variable}"
 
 
+def streams_are_numbered_and_resumed_by_fields_there_are(world: World) -> Iterator[str]:
+    for method in world.methods():
+        policy = _policy(method)
+        if policy is None:
+            continue
+        cursor, resume = policy.stream_cursor, policy.resume_field
+        if (cursor or resume) and not method.server_streaming:
+            yield f"{method.full_name}: a cursor on what is no stream"
+        if resume and not cursor:
+            yield f"{method.full_name}: resumes by {resume}, but numbers no message"
+        if cursor and _field(method.output_type, cursor) is None:
+            yield f"{method.full_name}: the reply has no {cursor}"
+        if resume and _field(method.input_type, resume) is None:
+            yield f"{method.full_name}: the request has no {resume}"
+
+
 def workloads_are_services_of_the_house(
     world: World, services: frozenset[str] | None = None
 ) -> Iterator[str]:
@@ -202,6 +218,7 @@ RULES: tuple[Rule, ...] = (
     http_paths_are_ours,
     owners_are_in_the_request,
     what_was_created_is_found_by_the_reply,
+    streams_are_numbered_and_resumed_by_fields_there_are,
     workloads_are_services_of_the_house,
     events_say_what_happened_to_what,
 )

@@ -38,6 +38,24 @@ service ShopService {
       access: {public: true} deadline: {seconds: 2} priority: PRIORITY_SHEDDABLE
     };
   }
+  // Watches a shop.
+  rpc WatchShop(WatchShopRequest) returns (stream WatchShopResponse) {
+    option idempotency_level = NO_SIDE_EFFECTS;
+    option (bodega.policy.v1.method) = {
+      access: {public: true} deadline: {seconds: 3600} priority: PRIORITY_SHEDDABLE
+      stream_cursor: "version" resume_field: "after_version"
+    };
+  }
+}
+// Asks for WatchShop.
+message WatchShopRequest {
+  // After which version.
+  int64 after_version = 1 [(buf.validate.field).int64.gte = 0];
+}
+// A change of a shop.
+message WatchShopResponse {
+  // How many there were.
+  int64 version = 1;
 }
 // A shop.
 message Shop {
@@ -117,6 +135,7 @@ _POLICY_OF_LIST = """    option (bodega.policy.v1.method) = {
     };
 """
 
+_NUMBERED = rules.streams_are_numbered_and_resumed_by_fields_there_are
 BROKEN = [
     (rules.every_method_has_a_policy, _POLICY_OF_LIST, "", "no bodega.policy"),
     (rules.every_method_has_a_policy, "access: {public: true}", "", "nobody has access"),
@@ -167,6 +186,10 @@ BROKEN = [
     (rules.owners_are_in_the_request, 'owner: "shop.user_id"', 'owner: "shop"', "owner shop is no string"),
     (rules.what_was_created_is_found_by_the_reply, "{shop_id}", "{id}", "the reply has no id"),
     (rules.what_was_created_is_found_by_the_reply, '"/api/v1/shops/{', '"/shops/{', "not under"),
+    (_NUMBERED, 'cursor: "version"', 'cursor: "at"', "the reply has no at"),
+    (_NUMBERED, 'field: "after_version"', 'field: "at"', "the request has no at"),
+    (_NUMBERED, 'stream_cursor: "version" ', "", "numbers no message"),
+    (_NUMBERED, "(stream WatchShop", "(WatchShop", "no stream"),
     (rules.workloads_are_services_of_the_house, '["shop"]', '["shop", "shopp"]', "no service shopp"),
 ]
 
