@@ -53,7 +53,7 @@ def document(routes: Sequence[Route], files: Iterable[FileDescriptorProto]) -> b
             "openapi": VERSION,
             "info": _info(listed),
             "tags": _tags(listed, comments),
-            "paths": dict(sorted(paths.items())),
+            "paths": paths,
             "components": {
                 "schemas": dict(sorted({**described.components(), **api_errors.schemas()}.items())),
                 "responses": api_errors.responses(),

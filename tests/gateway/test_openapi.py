@@ -61,8 +61,16 @@ def test_it_is_valid_openapi_for_either_contract(api: Document, world: World) ->
 
 
 def test_the_same_descriptors_make_the_same_bytes(documented: World) -> None:
-    turned = FileDescriptorSet(file=reversed(documented.files.file))
-    first, second = (app.build(files, ["127.0.0.1:1"]).openapi for files in (documented.files, turned))
+    bare = FileDescriptorSet.FromString(documented.files.SerializeToString())
+    for file in bare.file:
+        file.ClearField("source_code_info")  # it goes by places, which are about to change
+    turned = FileDescriptorSet(file=reversed(bare.file))
+    for file in turned.file:
+        for service in file.service:
+            methods = list(reversed(service.method))
+            del service.method[:]
+            service.method.extend(methods)
+    first, second = (app.build(files, ["127.0.0.1:1"]).openapi for files in (bare, turned))
     assert first == second
 
 

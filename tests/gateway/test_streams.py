@@ -170,12 +170,12 @@ async def test_events_are_for_who_names_them(accept: str, wanted: bool) -> None:
     assert framing.prefers_events(accept.encode()) is wanted
 
 
-async def test_head_tells_the_head_and_ends_the_call(edge: Client) -> None:
-    edge.backend.answers["Follow"] = then_silence(moves(edge.world, 1))
-    response = await edge("HEAD", FOLLOW, headers=EVENTS)
-    assert (response.status_code, response.content) == (200, b"")
-    assert response.headers["content-type"] == "text/event-stream"
-    async with asyncio.timeout(5):
+async def test_head_tells_the_head_and_ends_the_call(world: World, backend: Backend) -> None:
+    async with an_edge(world, backend, Limits(head_max_s=60)) as edge, asyncio.timeout(10):
+        edge.backend.answers["Follow"] = then_silence(moves(world, 1))
+        response = await edge("HEAD", FOLLOW, headers=EVENTS)
+        assert (response.status_code, response.content) == (200, b"")
+        assert response.headers["content-type"] == "text/event-stream"
         await edge.backend.calls[0].cancelled.wait()
 
 
