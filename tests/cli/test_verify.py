@@ -1,5 +1,6 @@
 """`bodega verify` where no shop runs: migrated databases, read as they are."""
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -16,12 +17,18 @@ def bodega(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=RUN_MAX_S, check=False)
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "shop"
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("verify") / "shop"
     done = bodega("migrate", "--data", str(folder))
     assert (done.returncode, done.stderr) == (0, "")
     return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path, migrated: Path) -> Path:
+    """A shop of one's own: migrated, never opened."""
+    return shutil.copytree(migrated, tmp_path / "shop")
 
 
 def test_migrating_again_changes_nothing(data: Path) -> None:
@@ -39,9 +46,11 @@ def test_a_stopped_shop_is_verified_by_its_databases_and_the_rest_is_said_to_be_
 
 def test_a_violation_is_shown_with_the_ids_it_is_about(data: Path) -> None:
     with closing(sqlite3.connect(data / "databases" / "inventory.db")) as books:
-        books.execute("INSERT INTO products VALUES ('p', 's', 'n', '', '', 100, 'USD', 'n', 'n', 1, 1, 1)")
-        books.execute("INSERT INTO warehouses VALUES ('w', 'somewhere', 1)")
-        books.execute("INSERT INTO stock_levels VALUES ('p', 'w', 5, 0, 1)")
+        # Of a product and a warehouse that do not exist, which SQLite minds only where it is told to.
+        books.execute(
+            "INSERT INTO stock_levels (product_id, warehouse_id, on_hand, reserved, update_time) "
+            "VALUES ('p', 'w', 5, 0, 1)"
+        )
         books.commit()
     done = bodega("verify", "--data", str(data), "--settle", "0s")
     assert done.returncode == 1
