@@ -66,7 +66,7 @@ layers: setup ## Imports point one way
 check: lint types proto gen-fresh layers ## Everything that reads the code
 
 test: setup ## Everything that runs the code
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto
 
 bench: setup ## Measure what things cost (performance table, SVG)
 	@$(BIN)/python -m pip install --quiet --group bench
