@@ -18,8 +18,6 @@ import pytest
 
 from services.cli.data_folder import SERVICES
 
-pytestmark = pytest.mark.xdist_group("up")  # one test process: its shop costs seconds to start
-
 READY_MAX_S = 90.0
 END_MAX_S = 60.0
 BODEGA = [sys.executable, "-P", "-m", "services.cli"]

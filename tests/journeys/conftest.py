@@ -19,11 +19,6 @@ READY_MAX_S = 90.0
 STOP_MAX_S = 60.0
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """All in one test process: a shop costs seconds to start."""
-    item.add_marker(pytest.mark.xdist_group("journeys"))
-
-
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The data folder of a shop that runs."""
