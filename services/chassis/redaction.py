@@ -19,6 +19,11 @@ def redacted(message: Message) -> Message:
     return copy
 
 
+def is_secret(field: FieldDescriptor) -> bool:
+    """Whether the contract marks the field `debug_redact`."""
+    return bool(field.has_options and field.GetOptions().debug_redact)
+
+
 @cache
 def _carries_secrets(kind: Descriptor) -> bool:
     seen: set[str] = set()
@@ -28,7 +33,7 @@ def _carries_secrets(kind: Descriptor) -> bool:
         if found.full_name in seen:
             continue
         seen.add(found.full_name)
-        if any(field.GetOptions().debug_redact for field in found.fields):
+        if any(is_secret(field) for field in found.fields):
             return True
         waiting += [field.message_type for field in found.fields if field.message_type is not None]
     return False
@@ -36,7 +41,7 @@ def _carries_secrets(kind: Descriptor) -> bool:
 
 def _clear(message: Message) -> None:
     for field, value in message.ListFields():
-        if field.GetOptions().debug_redact:
+        if is_secret(field):
             message.ClearField(field.name)
         elif field.message_type is not None:
             for part in _parts(field, value):

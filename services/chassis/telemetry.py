@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 
 from services.chassis import context
 from services.chassis.log_writer import LogWriter
+from services.chassis.redaction import is_secret
 
 REDACTED: Final = "[redacted]"
 
@@ -118,11 +119,6 @@ def redacted(message: Message) -> dict[str, Any]:
     if isinstance(message, any_pb2.Any):
         return {"type_url": message.type_url}
     return {field.name: _shown(field, value) for field, value in message.ListFields()}
-
-
-def is_secret(field: FieldDescriptor) -> bool:
-    """Whether the contract marks the field `debug_redact`."""
-    return bool(field.has_options and field.GetOptions().debug_redact)
 
 
 def _shown(field: FieldDescriptor, value: Any) -> Any:

@@ -62,9 +62,9 @@ async def assembled(settings: Settings) -> AsyncIterator[app.App]:
         stock = InventoryServicer(store, clock=clock, ids=ids, pages=pages, watch=StockWatch(store, feed))
         server.serve(add_CatalogServiceServicer_to_server, catalog, inventory_pb2.DESCRIPTOR)
         server.serve(add_InventoryServiceServicer_to_server, stock, inventory_pb2.DESCRIPTOR)
-        # A write, so that the writer answers for itself; of a table, so that an empty database does not.
         server.on_drain(feed.close)
         server.metrics.gauge("stock_watchers", "Streams of stock being served.", lambda: feed.watchers)
+        # A write, so that the writer answers for itself; of a table, so that an empty database does not.
         server.check("database", lambda: store.write(lambda tx: tx.warehouses.check(DEFAULT_WAREHOUSE_ID)))
         server.check("events", jetstream.ready, required=False)
         relay = Relay(store, jetstream, service=SERVICE, clock=clock)

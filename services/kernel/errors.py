@@ -13,10 +13,9 @@ answer is no.
 """
 
 import inspect
-import re
 from typing import ClassVar
 
-_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+from services.kernel.names import snake_case
 
 
 class DomainError(Exception):
@@ -30,7 +29,7 @@ class DomainError(Exception):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.reason = _WORD.sub("_", cls.__name__).upper()
+        cls.reason = snake_case(cls.__name__).upper()
 
     def __init__(self, **metadata: object) -> None:
         self.metadata = {name: str(value) for name, value in metadata.items()}

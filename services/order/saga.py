@@ -170,9 +170,8 @@ class Saga:
         """Takes steps until the order is settled or has to wait. Raises Stale if someone else moved it."""
         while step := domain.next_step(order):
             if step is Step.CAPTURE_PAYMENT and order.pending_events:
-                order = await self._append(
-                    order
-                )  # the point of no return: a cancel that came first is seen here
+                # The point of no return: a cancel that came first is seen here.
+                order = await self._append(order)
             began = self._clock.monotonic()
             await failpoints.areach(BEFORE_CALL[step])
             answer = await self._participants.ask(order, step)

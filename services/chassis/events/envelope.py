@@ -3,7 +3,6 @@
 https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/nats-protocol-binding.md
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,11 +13,11 @@ from google.protobuf.message import Message
 
 from services.chassis import context
 from services.chassis.redaction import redacted
+from services.kernel.names import snake_case
 
 MESSAGE_ID: Final = "Nats-Msg-Id"  # what JetStream recognises duplicates by
 CONTENT_TYPE: Final = "application/protobuf"
 
-_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _HEADER_SAFE: Final = (
     " !#$&'()*+,-./:;<=>?@[]^_`{|}~"  # printable ASCII but for the two that the binding escapes
 )
@@ -118,4 +117,4 @@ def nats_subject(type_name: str, aggregate_id: str) -> str:
     package, _, name = type_name.rpartition(".")
     # What NATS gives a meaning to (dots, wildcards, blanks) is escaped; ids of ours have none of it.
     token = quote(aggregate_id, safe="").replace(".", "%2E").replace("~", "%7E")
-    return f"{package}.{_WORD.sub('_', name).lower()}.{token}"
+    return f"{package}.{snake_case(name)}.{token}"

@@ -9,9 +9,9 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from services.chassis.contract import ContractError, Method
+from services.chassis.redaction import is_secret
 from services.chassis.server.layer import Context, Stream, Unary
 from services.chassis.status import FieldViolation, InvalidRequest
-from services.chassis.telemetry import is_secret
 from services.kernel.errors import Invalid
 
 
