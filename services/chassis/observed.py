@@ -27,13 +27,7 @@ DISTRIBUTION: Final = "bodega"
 T = TypeVar("T")
 
 
-def observe(
-    metrics: Metrics,
-    store: Store[Any],
-    *,
-    relay: Relay | None = None,
-    consumers: Mapping[str, Consumer[Any]] | None = None,
-) -> None:
+def observe_process(metrics: Metrics, store: Store[Any]) -> None:
     """Adds the figures of a process that is being put together now."""
     Info("bodega_build", "What runs here.", registry=metrics.registry).info(
         {"version": version(DISTRIBUTION)}
@@ -43,13 +37,10 @@ def observe(
     metrics.gauge(
         "writer_transactions", "Transactions taken and not yet answered.", lambda: float(store.under_way)
     )
-    if relay is not None:
-        _observe_outbox(metrics, relay)
-    if consumers:
-        _observe_consumers(metrics, consumers)
 
 
-def _observe_outbox(metrics: Metrics, relay: Relay) -> None:
+def observe_outbox(metrics: Metrics, relay: Relay) -> None:
+    """Adds how far the world is behind what happened here."""
     rows = Gauge("outbox_rows", "Events that the broker does not have yet.", registry=metrics.registry)
     age = Gauge(
         "outbox_oldest_age_seconds", "How long the oldest of them has waited.", registry=metrics.registry
@@ -64,7 +55,8 @@ def _observe_outbox(metrics: Metrics, relay: Relay) -> None:
     metrics.before_scrape(refresh)
 
 
-def _observe_consumers(metrics: Metrics, consumers: Mapping[str, Consumer[Any]]) -> None:
+def observe_consumers(metrics: Metrics, consumers: Mapping[str, Consumer[Any]]) -> None:
+    """Adds how far consumers are behind the world, by their names."""
     lag = Gauge(
         "consumer_lag_events", "Events that wait for a consumer.", ("consumer",), registry=metrics.registry
     )

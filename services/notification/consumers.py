@@ -3,10 +3,9 @@
 from typing import Any
 
 from services.chassis import context
-from services.chassis.events.consumer import Consumer, Reaction
+from services.chassis.events.consumer import Reaction
 from services.chassis.events.envelope import Envelope
-from services.chassis.events.jetstream import JetStream
-from services.chassis.storage.database import Store
+from services.chassis.service import Reactions
 from services.kernel import ids
 from services.kernel.clock import Clock
 from services.notification.domain import Channel, Fact, Notification
@@ -14,25 +13,14 @@ from services.notification.store import Transaction
 from services.notification.templates import TEMPLATES, Template
 
 
-def consumers(
-    jetstream: JetStream, store: Store[Transaction], *, channel: Channel, clock: Clock
-) -> dict[str, Consumer[Transaction]]:
-    """One durable consumer for each service whose facts are told, by its name."""
+def reactions(*, channel: Channel, clock: Clock) -> Reactions[Transaction]:
+    """To every fact that is told."""
     return {
-        name: Consumer(
-            jetstream,
-            store,
-            name=name,
-            service=service,
-            reactions={
-                event_type: telling(template, channel=channel, clock=clock)
-                for event_type, template in templates.items()
-            },
-            clock=clock,
-        )
-        for name, service, templates in (
-            (f"notification-{service}", service, templates) for service, templates in TEMPLATES.items()
-        )
+        service: {
+            event_type: telling(template, channel=channel, clock=clock)
+            for event_type, template in templates.items()
+        }
+        for service, templates in TEMPLATES.items()
     }
 
 

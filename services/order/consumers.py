@@ -5,8 +5,8 @@ from typing import Final
 from bodega.payment.v1 import payment_events_pb2
 
 from services.chassis import wire
-from services.chassis.events.consumer import Reaction
 from services.chassis.events.envelope import Envelope
+from services.chassis.service import Reactions
 from services.order.store import Transaction
 
 
@@ -19,6 +19,6 @@ def on_payment_refunded(
         tx.orders.save(order.note_late_money(message.payment_id, amount, at=envelope.time))
 
 
-REACTIONS: Final[dict[str, Reaction[Transaction]]] = {
-    "bodega.payment.v1.PaymentRefunded": on_payment_refunded,
+REACTIONS: Final[Reactions[Transaction]] = {
+    "payment": {"bodega.payment.v1.PaymentRefunded": on_payment_refunded},
 }

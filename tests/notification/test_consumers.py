@@ -21,8 +21,9 @@ from services.chassis.events.consumer import BEFORE_ACK, Consumer
 from services.chassis.events.envelope import MESSAGE_ID, Envelope, envelope
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.server import NatsServer
+from services.chassis.service import consumers
 from services.kernel.clock import SystemClock
-from services.notification.consumers import consumers
+from services.notification.consumers import reactions
 from services.notification.domain import Channel, State
 from services.notification.store import Transaction
 from services.notification.tables import inbox_rows, notifications
@@ -68,7 +69,8 @@ Consumers = dict[str, Consumer[Transaction]]
 
 @asynccontextmanager
 async def consuming(jetstream: JetStream, store: Messages) -> AsyncIterator[Consumers]:
-    made = consumers(jetstream, store, channel=Channel.CONSOLE, clock=SystemClock())
+    told_on_console = reactions(channel=Channel.CONSOLE, clock=SystemClock())
+    made = consumers("notification", told_on_console, jetstream, store, clock=SystemClock())
     async with AsyncExitStack() as stack:
         for consumer in made.values():
             await stack.enter_async_context(running(consumer.run()))

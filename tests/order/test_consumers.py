@@ -29,7 +29,7 @@ async def rejected(store: Store[Transaction]) -> domain.Order:
 
 async def told(store: Store[Transaction], message: Message) -> list[facts.Fact]:
     event = envelope("payment", ID, message, id="e1", at=LATER)
-    await store.write(lambda tx: REACTIONS[event.type](tx, event, message))
+    await store.write(lambda tx: REACTIONS["payment"][event.type](tx, event, message))
     return [event.fact for event in await store.read(lambda tx: tx.orders.history(ID))]
 
 

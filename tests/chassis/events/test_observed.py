@@ -6,7 +6,7 @@ from services.chassis.events.consumer import Consumer
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.relay import Relay
 from services.chassis.metrics import Metrics
-from services.chassis.observed import observe
+from services.chassis.observed import observe_consumers, observe_outbox, observe_process
 from services.kernel.clock import SystemClock
 from tests.chassis.events.ledger import Ledger, say
 from tests.chassis.events.waiting import eventually, running
@@ -20,7 +20,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
 
 async def test_a_process_says_who_it_is_and_since_when(speaker: Ledger) -> None:
     metrics = Metrics()
-    observe(metrics, speaker)
+    observe_process(metrics, speaker)
     await metrics.refresh()
     assert value(metrics, "writer_transactions") == 0
     assert SystemClock().now().timestamp() - value(metrics, "bodega_start_time_seconds") < 60
@@ -36,7 +36,8 @@ async def test_lags_are_as_they_are_when_somebody_asks(
     consumer = Consumer(
         jetstream, listener, name="listener-order", service="order", reactions={}, clock=SystemClock()
     )
-    observe(metrics, speaker, relay=relay, consumers={"listener-order": consumer})
+    observe_outbox(metrics, relay)
+    observe_consumers(metrics, {"listener-order": consumer})
     async with running(consumer.run()):  # which makes the durable consumer
 
         async def known() -> bool:
@@ -64,6 +65,6 @@ async def test_without_a_broker_a_consumers_lag_is_unknown(listener: Ledger) -> 
         consumer = Consumer(
             nowhere, listener, name="listener-order", service="order", reactions={}, clock=SystemClock()
         )
-        observe(metrics, listener, consumers={"listener-order": consumer})
+        observe_consumers(metrics, {"listener-order": consumer})
         await metrics.refresh()
     assert math.isnan(value(metrics, "consumer_lag_events", consumer="listener-order"))

@@ -1,0 +1,126 @@
+"""What every service has, opened in one place: a database, a line to the broker, a server, clock and ids.
+
+@asynccontextmanager
+async def assembled(settings: UserSettings) -> AsyncIterator[App]:
+    async with opened(settings, Transaction) as service:
+        servicer = UserServicer(service.store, clock=service.clock, ids=service.ids)
+        service.app.serve(add_UserServiceServicer_to_server, servicer, user_pb2.DESCRIPTOR)
+        service.publish()
+        service.forget(idempotency.RETENTION, outbox.RETENTION)
+        yield service.app
+
+if __name__ == "__main__":
+    main(UserSettings, "user", assembled)
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.protobuf.descriptor import FileDescriptor
+
+from services.chassis import app, client
+from services.chassis.app import App
+from services.chassis.config import ServiceSettings
+from services.chassis.events.consumer import Consumer, Reaction
+from services.chassis.events.jetstream import JetStream
+from services.chassis.events.relay import Relay
+from services.chassis.observed import observe_consumers, observe_outbox, observe_process
+from services.chassis.paging import Pages
+from services.chassis.storage.database import Store
+from services.chassis.storage.retention import Janitor, Retention
+from services.chassis.storage.session import Session
+from services.kernel.clock import Clock, SystemClock
+from services.kernel.ids import Ids, TimeOrderedIds
+
+S = TypeVar("S", bound=ServiceSettings)
+Tx = TypeVar("Tx")
+
+Reactions = Mapping[str, Mapping[str, Reaction[Tx]]]
+"""By the service whose events they are reactions to, then by the full name of the event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service(Generic[Tx]):
+    """A service being put together. What it is told to do begins when its `app` runs."""
+
+    name: str
+    app: App
+    store: Store[Tx]
+    jetstream: JetStream
+    clock: Clock
+    ids: Ids
+    pages: Pages
+    _open: AsyncExitStack
+
+    def connect(self, target: str, *files: FileDescriptor) -> client.Channel:
+        """A channel to a neighbour, for stubs of the services declared in `files`; closed with the service.
+
+        One per target.
+        """
+        channel = client.connect(target, *files, metrics=self.app.metrics, clock=self.clock, ids=self.ids)
+        self._open.push_async_callback(channel.close)
+        return channel
+
+    def publish(self) -> None:
+        """Has what the outbox holds told to the world."""
+        relay = Relay(self.store, self.jetstream, service=self.name, clock=self.clock)
+        observe_outbox(self.app.metrics, relay)
+        self.app.background("relay", relay.run)
+
+    def consume(self, reactions: Reactions[Tx]) -> None:
+        """Has events of other services reacted to. Once."""
+        listening = consumers(self.name, reactions, self.jetstream, self.store, clock=self.clock)
+        observe_consumers(self.app.metrics, listening)
+        for name, consumer in listening.items():
+            self.app.background(name, consumer.run)
+
+    def forget(self, *retentions: Retention) -> None:
+        """Has rows deleted that need not be kept. Once."""
+        self.app.background("janitor", Janitor(self.store, *retentions, clock=self.clock).run)
+
+
+@asynccontextmanager
+async def opened(
+    settings: ServiceSettings, open_transaction: Callable[[Session, Ids], Tx]
+) -> AsyncIterator[Service[Tx]]:
+    """Opens what every service has; leaving closes it. The database must have been migrated."""
+    clock = SystemClock()
+    ids = TimeOrderedIds(clock)
+    secret = settings.request_digest_secret.get_secret_value().encode()
+    store = Store(
+        settings.database_url,
+        open_transaction=lambda session: open_transaction(session, ids),
+        clock=clock,
+        secret=secret,
+    )
+    jetstream = JetStream.connect(settings.nats_url, name=settings.service)
+    server = App(settings, clock=clock)
+    server.check("events", jetstream.ready, required=False)
+    observe_process(server.metrics, store)
+    async with store, jetstream, AsyncExitStack() as open_things:
+        pages = Pages(secret, clock=clock)
+        yield Service(settings.service, server, store, jetstream, clock, ids, pages, open_things)
+
+
+def consumers(
+    name: str, reactions: Reactions[Tx], jetstream: JetStream, store: Store[Tx], *, clock: Clock
+) -> dict[str, Consumer[Tx]]:
+    """A durable consumer for each service that is listened to, named after both: `notification-order`."""
+    return {
+        f"{name}-{other}": Consumer(
+            jetstream, store, name=f"{name}-{other}", service=other, reactions=to_other, clock=clock
+        )
+        for other, to_other in reactions.items()
+    }
+
+
+def main(kind: type[S], name: str, assembled: Callable[[S], AbstractAsyncContextManager[App]]) -> None:
+    """A service as a program: assembled from its settings, it serves until it is told to stop."""
+
+    async def run(settings: S) -> None:
+        async with assembled(settings) as server:
+            await server.run()
+
+    app.main(run(app.begin(kind, name)))
