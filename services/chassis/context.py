@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from services.chassis.contract import Method
+from services.chassis.identity.caller import NOBODY, Caller
 
 # https://www.w3.org/TR/trace-context/#traceparent-header; version ff and all-zero ids are invalid.
 _TRACEPARENT = re.compile(
@@ -19,8 +21,7 @@ _TRACEPARENT = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TraceContext:
+class TraceContext(NamedTuple):
     """A place in a W3C trace: 32 hex digits of trace id, 16 of span id, two of flags."""
 
     trace_id: str
@@ -30,7 +31,7 @@ class TraceContext:
     @classmethod
     def fresh(cls) -> "TraceContext":
         """The root of a new trace."""
-        return cls(_hex(128), _hex(64))
+        return cls(_trace_id(), _span_id())
 
     @classmethod
     def parse(cls, traceparent: str | None) -> "TraceContext | None":
@@ -42,33 +43,45 @@ class TraceContext:
     def continued(cls, traceparent: str | None) -> "TraceContext":
         """A new span under the given parent, or a new trace if there is none."""
         match = _TRACEPARENT.fullmatch(traceparent or "")
-        return cls(match[1], _hex(64), match[3]) if match else cls.fresh()
+        return cls(match[1], _span_id(), match[3]) if match else cls.fresh()
 
     def child(self) -> "TraceContext":
-        return TraceContext(self.trace_id, _hex(64), self.flags)
+        return TraceContext(self.trace_id, _span_id(), self.flags)
 
     def __str__(self) -> str:
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
 
-def _hex(bits: int) -> str:
-    # Such ids must differ, not be secret: a system call each would cost more than all else done per call.
-    return f"{random.getrandbits(bits) or 1:0{bits // 4}x}"
+# Such ids must differ, not be secret: a system call each would cost more than all else done per call.
 
 
-@dataclass(frozen=True, slots=True)
+def _trace_id() -> str:
+    return f"{random.getrandbits(128) or 1:032x}"
+
+
+def _span_id() -> str:
+    return f"{random.getrandbits(64) or 1:016x}"
+
+
+@dataclass(slots=True)
 class RequestContext:
-    """What is known of the request (or event, or saga step) being worked on."""
+    """What is known of the request (or event, or saga step) being worked on.
+
+    Made at its arrival; the onion adds what it finds out on the way in, after which nothing changes it.
+    """
 
     trace: TraceContext
     method: Method | None = None
     """The RPC being served; None in consumers and background work."""
 
-    caller: str = ""
-    """Who asked, e.g. `user:0190…` or `workload:order`; empty while nobody is authenticated."""
+    caller: Caller = NOBODY
+    """Who asked, as far as that was proven."""
 
     deadline: float | None = None
     """`time.monotonic()` second after which the answer is of no use; None: no limit."""
+
+    is_held: bool = True
+    """Whether somebody else ends the work at its deadline."""
 
     labels: dict[str, str] = field(default_factory=dict)
     """Ids worth having on every log line, e.g. `order_id`. Never personal data."""

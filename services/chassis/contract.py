@@ -6,6 +6,7 @@ is read here, once, from the descriptors; there is no second place to configure 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from bodega.policy.v1 import policy_pb2
@@ -22,9 +23,9 @@ class ContractError(Exception):
     """A descriptor says something this program cannot serve; raised at start, never per call."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Method:
-    """One RPC and what its contract says about calling it."""
+    """One RPC and what its contract says about calling it; read from the descriptor once."""
 
     path: str
     """As on the wire: `/bodega.order.v1.OrderService/CancelOrder`."""
@@ -35,41 +36,46 @@ class Method:
     policy: policy_pb2.MethodPolicy | None
     """None for methods of other people's contracts."""
 
-    @property
+    @cached_property
     def name(self) -> str:
         return str(self.descriptor.name)
 
-    @property
+    @cached_property
     def service(self) -> str:
         """Full name of the service, e.g. `bodega.order.v1.OrderService`."""
         return str(self.descriptor.containing_service.full_name)
 
-    @property
+    @cached_property
+    def is_stream(self) -> bool:
+        """Whether it answers with many replies."""
+        return bool(self.descriptor.server_streaming)
+
+    @cached_property
     def deadline_s(self) -> float:
         """Seconds a call is given when its caller names no deadline."""
         if self.policy is not None and self.policy.HasField("deadline"):
             return min(self.policy.deadline.ToTimedelta().total_seconds(), self.deadline_max_s)
         return DEADLINE_DEFAULT_S
 
-    @property
+    @cached_property
     def deadline_max_s(self) -> float:
         """Seconds a call is given at most, whatever anybody says."""
-        return STREAM_DEADLINE_MAX_S if self.descriptor.server_streaming else DEADLINE_MAX_S
+        return STREAM_DEADLINE_MAX_S if self.is_stream else DEADLINE_MAX_S
 
-    @property
+    @cached_property
     def is_read(self) -> bool:
         return self._idempotency == MethodOptions.NO_SIDE_EFFECTS
 
-    @property
+    @cached_property
     def is_idempotent(self) -> bool:
         """Whether calling twice with one request id does no more than calling once."""
         return self._idempotency in (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT)
 
-    @property
+    @cached_property
     def takes_request_id(self) -> bool:
         return "request_id" in self.descriptor.input_type.fields_by_name and not self.is_read
 
-    @property
+    @cached_property
     def _idempotency(self) -> int:
         return int(self.descriptor.GetOptions().idempotency_level)
 

@@ -16,6 +16,7 @@ from typing import Final
 from services.chassis import context, failpoints, telemetry
 from services.chassis.context import RequestContext, TraceContext
 from services.chassis.feed import Feed
+from services.chassis.identity.caller import Caller
 from services.chassis.policy.backoff import Backoff
 from services.chassis.storage.database import Store
 from services.kernel import errors
@@ -27,6 +28,8 @@ from services.order.participants import Done, Participants, Refused, Unknown
 from services.order.store import Drive, Transaction
 
 log = telemetry.logger(__name__)
+
+ITSELF: Final = Caller(workload="order")
 
 WORKERS: Final = 64  # orders driven at once; beyond that they wait their turn
 QUEUE_MAX: Final = 1024  # orders handed over and not begun; what does not fit is found when its lease lapses
@@ -144,19 +147,20 @@ class Saga:
     async def _work_on(self, drive: Drive, order: Order | None) -> None:
         request = RequestContext(
             trace=TraceContext.continued(drive.traceparent),
-            caller="workload:order",
+            caller=ITSELF,
             labels={"order_id": drive.order_id},
         )
         with context.working_on(request):
             try:
-                await self._drive(drive, order)
+                await self._drive(drive, order, request)
             except Exception:  # the order stays leased and is tried again when the lease lapses
                 log.exception("saga_drive_failed")
 
-    async def _drive(self, drive: Drive, order: Order | None) -> None:
+    async def _drive(self, drive: Drive, order: Order | None, request: RequestContext) -> None:
         while True:
             try:
                 order = order or await self._load(drive.order_id)
+                request.caller = replace(ITSELF, on_behalf_of=f"user:{order.user_id}")
                 await self._advance(drive, order)
             except errors.Stale:
                 order, drive = None, replace(drive, attempts=0, step_since=None)

@@ -12,6 +12,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from services.chassis import context, telemetry
 from services.chassis.context import RequestContext, TraceContext
+from services.chassis.identity.caller import Caller
 from services.chassis.log_writer import LogWriter
 from services.chassis.metrics import Metrics
 from tests.chassis.playground import Ping
@@ -22,7 +23,7 @@ log = telemetry.logger("test")
 
 def test_a_line_carries_the_request_at_hand() -> None:
     trace = TraceContext.fresh()
-    at_hand = RequestContext(trace, caller="user:u-1", labels={"order_id": "o-1"})
+    at_hand = RequestContext(trace, caller=Caller(user_id="u-1"), labels={"order_id": "o-1"})
     with telemetry.captured() as lines, context.working_on(at_hand):
         log.info("order placed", lines=3)
     (line,) = lines

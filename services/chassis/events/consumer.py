@@ -33,6 +33,7 @@ from services.chassis.events.delivery import Delivery, Undecodable
 from services.chassis.events.envelope import Envelope
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.pull import Pull, PullLost
+from services.chassis.identity.caller import Caller
 from services.chassis.policy.backoff import Backoff
 from services.chassis.storage.database import Store
 from services.chassis.storage.session import Session
@@ -74,7 +75,8 @@ class Consumer(Generic[Tx]):
         random: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """`name` is the durable consumer's, e.g. `notification-order`; `service` whose events are consumed.
+        """`name` is the durable consumer's: who reacts and to whom, e.g. `notification-order`; `service` is
+        whose events are consumed.
 
         `reactions` go by full name of the message; events of other types are acknowledged and ignored.
         Raises KeyError for a name that no imported proto declares.
@@ -195,7 +197,7 @@ class Consumer(Generic[Tx]):
                 reaction(self._store.transaction(session), envelope, message)
             failpoints.reach(BEFORE_COMMIT)
 
-        with context.working_on(_request(envelope)):
+        with context.working_on(_request(envelope, self._name.partition("-")[0])):
             await self._store.transact(effect)
 
     async def _bury(self, delivery: Delivery, reason: Reason, error: Exception, tries: int) -> None:
@@ -250,11 +252,13 @@ def _is_passing(error: Exception) -> bool:
     return isinstance(error, DomainError) and not error.definite
 
 
-def _request(envelope: Envelope) -> RequestContext:
-    """The event continues the trace, and acts on behalf, of whoever caused it."""
+def _request(envelope: Envelope, workload: str) -> RequestContext:
+    """The reaction continues the trace, and acts on behalf, of whoever caused the event."""
     labels = {"event_id": envelope.id, "event_type": envelope.type}
     if envelope.request_id:
         labels["request_id"] = envelope.request_id
     return RequestContext(
-        trace=TraceContext.continued(envelope.traceparent), caller=envelope.actor, labels=labels
+        trace=TraceContext.continued(envelope.traceparent),
+        caller=Caller(workload=workload, on_behalf_of=envelope.on_behalf_of or envelope.actor),
+        labels=labels,
     )

@@ -50,6 +50,9 @@ class Envelope:
     actor: str = ""
     """Who caused it, e.g. `user:0190…`; empty if nobody was known."""
 
+    on_behalf_of: str = ""
+    """Whose wish the actor carried out; empty if it was its own."""
+
     request_id: str = ""
 
     def headers(self) -> dict[str, str]:
@@ -64,6 +67,7 @@ class Envelope:
             "ce-time": self.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
             "ce-datacontenttype": CONTENT_TYPE,
             "ce-actor": self.actor,
+            "ce-onbehalfof": self.on_behalf_of,
             "ce-requestid": self.request_id,
         }
         escaped = {name: quote(value, safe=_HEADER_SAFE) for name, value in made.items() if value}
@@ -84,6 +88,7 @@ class Envelope:
                 nats_subject=nats_subject,
                 traceparent=found.get("traceparent", ""),
                 actor=found.get("ce-actor", ""),
+                on_behalf_of=found.get("ce-onbehalfof", ""),
                 request_id=found.get("ce-requestid", ""),
             )
         except KeyError as missing:
@@ -107,7 +112,8 @@ def envelope(service: str, aggregate_id: str, message: Message, *, id: str, at: 
         data=redacted(message).SerializeToString(),
         nats_subject=nats_subject(message.DESCRIPTOR.full_name, aggregate_id),
         traceparent=context.traceparent(),
-        actor=current.caller if current else "",
+        actor=current.caller.name if current else "",
+        on_behalf_of=current.caller.on_behalf_of if current else "",
         request_id=current.labels.get("request_id", "") if current else "",
     )
 

@@ -1,14 +1,18 @@
 """The server onion: what stands between the wire and a handler.
 
-Layers are composed once per method, when a servicer is registered, into a single coroutine function that
-takes the handler's place in grpc's own table. So there is no grpc interceptor at all: one would look the
-method up again and build closures for it at every call, and could not see a request that does not parse.
+    telemetry ( errors ( gates → handler, held to its deadline ) )
+
+It is composed once per method, when a servicer is registered, into a single coroutine function that takes
+the handler's place in grpc's own table. So there is no grpc interceptor at all: one would look the method up
+again and build closures for it at every call, and could not see a request that does not parse. Nor does
+every concern wrap the next in a coroutine of its own: gates are plain functions, called one after the other.
 (Interceptors of others, such as OpenTelemetry's for sampled calls, may still be given to the grpc server;
 they enter outside.)
 """
 
+import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -16,21 +20,22 @@ import grpc
 from google.protobuf.descriptor import FileDescriptor
 
 from services.chassis import contract, failpoints, status
-from services.chassis.context import reset_current, set_current
+from services.chassis.context import RequestContext, reset_current, set_current
 from services.chassis.contract import ContractError, Method
 from services.chassis.metrics import Metrics
-from services.chassis.server import validation
+from services.chassis.server import errors, validation
 from services.chassis.server.arrival import opening
 from services.chassis.server.deadline import Deadline
-from services.chassis.server.errors import Errors
+from services.chassis.server.gate import Context, Gate, Stream, Unary
 from services.chassis.server.in_flight import InFlight
-from services.chassis.server.layer import Context, Layer, Stream, Unary
-from services.chassis.server.telemetry import Telemetry
+from services.chassis.server.telemetry import CANCELLED, DEADLINE_EXCEEDED, OK, UNKNOWN, observing
 from services.chassis.server.validation import Validation
+from services.chassis.status import Refused
 from services.kernel.clock import Clock
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Servicer = TypeVar("_Servicer")
+_Answer = Callable[[Any, RequestContext, Context], Awaitable[Any]]
 
 BEFORE_REPLY: Final = failpoints.site("server.reply.before")
 
@@ -39,17 +44,16 @@ AddToServer = Callable[[_Servicer, Any], None]
 
 
 class Onion:
-    """The layers around every handler of one server."""
+    """What is around every handler of one server."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
-        monotonic = clock.monotonic
-        self._monotonic = monotonic
+        self._metrics = metrics
+        self._monotonic = clock.monotonic
+        self._deadline = Deadline(clock.monotonic)
         self.in_flight = InFlight()
-        # Outermost first.
-        self.layers: tuple[Layer, ...] = (
-            Telemetry(metrics, monotonic),  # first in, last out: sees every call with its final code
-            Errors(monotonic),  # all that is raised further in becomes a status, refusals of layers included
-            Deadline(monotonic),  # before any work: what cannot finish is not begun
+        # In this order.
+        self.gates: tuple[Gate, ...] = (
+            self._deadline,  # before any work: what cannot finish is not begun
             Validation(),  # last: handlers and nothing else may rely on it
         )
 
@@ -60,7 +64,7 @@ class Onion:
         servicer: _Servicer,
         *files: FileDescriptor,
     ) -> list[str]:
-        """Registers a servicer behind the layers; returns the full names of its services.
+        """Registers a servicer behind the onion; returns the full names of its services.
 
         Raises ContractError for a handler that none of these files declares, or of an unsuitable kind.
         """
@@ -70,26 +74,16 @@ class Onion:
 
     def unary(self, method: Method, handler: Unary) -> Unary:
         """The handler with everything around it."""
-        for layer in reversed(self.layers):
-            handler = layer.unary(method, handler)
-        opened, in_flight = opening(method, self._monotonic), self.in_flight
+        deadline, reply_type = self._deadline, method.reply_type
 
-        async def served(request: Any, context: Context) -> Any:
-            in_flight.enter()
-            token = set_current(opened(request, context))
-            try:
-                reply = await handler(request, context)
-                await failpoints.areach(BEFORE_REPLY)
-            except status.Refused as refused:
-                await failpoints.areach(BEFORE_REPLY)
-                await _abort(context, refused)
-            else:
-                return reply
-            finally:
-                reset_current(token)
-                in_flight.leave()
+        async def answer(request: Any, call: RequestContext, context: Context) -> Any:
+            work = handler(request, context)
+            reply = await (work if call.is_held else deadline.hold(call, work))
+            if not isinstance(reply, reply_type):
+                raise errors.wrong_reply(method, reply)
+            return reply
 
-        return served
+        return self._around(method, answer)
 
     def stream(self, method: Method, handler: Stream) -> Unary:
         """The same for a handler of many replies.
@@ -97,27 +91,68 @@ class Onion:
         It writes the replies itself instead of being a generator for grpc to walk: so it is cancelled when
         the client leaves, and closes the handler's generator, which else were left to the garbage collector.
         """
-        for layer in reversed(self.layers):
-            handler = layer.stream(method, handler)
-        opened, in_flight = opening(method, self._monotonic), self.in_flight
+        deadline, reply_type = self._deadline, method.reply_type
 
-        async def served(request: Any, context: Context) -> None:
+        async def answer(request: Any, call: RequestContext, context: Context) -> None:
+            async with aclosing(handler(request, context)) as replies:
+                async for reply in replies if call.is_held else deadline.hold_each(call, replies):
+                    if not isinstance(reply, reply_type):
+                        raise errors.wrong_reply(method, reply)
+                    await context.write(reply)
+
+        return self._around(method, answer)
+
+    def _around(self, method: Method, answer: _Answer) -> Unary:
+        opened = opening(method)
+        guards = tuple(gate.guard(method) for gate in self.gates)
+        begin, ended = observing(self._metrics, method)
+        monotonic, in_flight = self._monotonic, self.in_flight
+
+        async def served(request: Any, context: Context) -> Any:
+            begun = monotonic()
+            begin()
             in_flight.enter()
-            token = set_current(opened(request, context))
+            call = opened(request, context, begun)
+            token = set_current(call)
+            code, reason = OK, ""
             try:
-                async with aclosing(handler(request, context)) as replies:
-                    async for reply in replies:
-                        await context.write(reply)
-            except status.Refused as refused:
-                await _abort(context, refused)
+                for guard in guards:
+                    wait = guard(request, call, context)
+                    if wait is not None:
+                        await wait
+                reply = await answer(request, call, context)
+                if failpoints.are_on():
+                    await failpoints.areach(BEFORE_REPLY)
+            except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit) as error:
+                code = _code(error, is_late=_is_late(call, monotonic()))
+                raise
+            except Exception as error:  # noqa: BLE001 (it ends here: as a status, and a bug in the log)
+                refused = errors.refusal(error, method, is_late=_is_late(call, monotonic()))
+                code, reason = refused.code.name, refused.reason
+                await _refuse(context, refused)
+            else:
+                return reply
             finally:
+                ended(code, reason, monotonic() - begun)
                 reset_current(token)
                 in_flight.leave()
 
         return served
 
 
-async def _abort(context: Context, refused: status.Refused) -> None:
+def _is_late(call: RequestContext, now: float) -> bool:
+    return call.deadline is not None and now >= call.deadline
+
+
+def _code(error: BaseException, *, is_late: bool) -> str:
+    if isinstance(error, grpc.aio.AbortError):
+        return UNKNOWN  # a handler that aborted by itself, past the onion
+    # grpc cancels the handler both when the client goes away and when its deadline has passed.
+    return DEADLINE_EXCEEDED if is_late else CANCELLED
+
+
+async def _refuse(context: Context, refused: Refused) -> None:
+    await failpoints.areach(BEFORE_REPLY)
     await context.abort(refused.code, refused.status.message, status.trailers(refused.status))
 
 

@@ -1,35 +1,37 @@
-"""What is known of a call when it arrives: its place in the trace, its deadline."""
+"""What is known of a call when it arrives: its place in the trace, its deadline, what it says of itself."""
 
 from collections.abc import Callable
 from typing import Any, Final
 
 from services.chassis.context import RequestContext, TraceContext
-from services.chassis.contract import Method
-from services.chassis.server.layer import Context
+from services.chassis.contract import DEADLINE_MAX_S, Method
+from services.chassis.server.gate import Context
 
 TRACEPARENT: Final = "traceparent"
 REQUEST_ID: Final = "request_id"
 REQUEST_ID_CHARS_MAX: Final = 255  # as contracts allow; it is not validated yet
 
+Opening = Callable[[Any, Context, float], RequestContext]
 
-Opening = Callable[[Any, Context], RequestContext]
 
-
-def opening(method: Method, monotonic: Callable[[], float]) -> Opening:
+def opening(method: Method) -> Opening:
     """What makes the context in which everything about a call of this method happens."""
     takes_request_id = method.takes_request_id
 
-    def opened(request: Any, context: Context) -> RequestContext:
+    def opened(request: Any, context: Context, now: float) -> RequestContext:
         traceparent: Any = None
         for key, value in context.invocation_metadata() or ():
             if key == TRACEPARENT:
                 traceparent = value
                 break
-        given_s = given(method, context.time_remaining())
+        asked_s = context.time_remaining()
+        given_s = given(method, asked_s)
         return RequestContext(
             TraceContext.continued(traceparent if isinstance(traceparent, str) else None),
             method,
-            deadline=None if given_s is None else monotonic() + given_s,
+            deadline=None if given_s is None else now + given_s,
+            # grpc cancels the handler when the time is over that the client asked for, if it asked for any.
+            is_held=given_s is None or (asked_s is not None and asked_s <= DEADLINE_MAX_S),
             labels=_labels(request) if takes_request_id else {},
         )
 
@@ -42,7 +44,7 @@ def given(method: Method, asked_s: float | None) -> float | None:
     A unary call has a limit always, and so has a stream whose contract names one; any other stream lives as
     long as its caller lets it.
     """
-    if method.descriptor.server_streaming:
+    if method.is_stream:
         if method.policy is None or not method.policy.HasField("deadline"):
             return asked_s
         return method.deadline_s if asked_s is None else min(method.deadline_s, asked_s)

@@ -5,15 +5,16 @@ sent none (they get their contract's) or an absurd one (it is capped), and calls
 """
 
 import asyncio
-from collections.abc import Callable
-from contextlib import aclosing
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
 
-from services.chassis import context as request_context
-from services.chassis import contract
+from services.chassis.context import RequestContext
 from services.chassis.contract import Method
-from services.chassis.server.layer import Context, Stream, Unary
+from services.chassis.server.gate import Context, Guard
 from services.chassis.status import TooLate
+
+T = TypeVar("T")
 
 
 class DeadlineExceeded(TooLate):
@@ -21,68 +22,50 @@ class DeadlineExceeded(TooLate):
 
 
 class Deadline:
+    """Refuses what cannot be done in time any more."""
+
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
 
-    def unary(self, method: Method, inner: Unary) -> Unary:
+    def guard(self, method: Method) -> Guard:
         del method
-        left = self._left
+        monotonic = self._monotonic
 
-        async def bounded(request: Any, context: Context) -> Any:
-            left_s = left()
-            if left_s is None or _grpc_watches(context):
-                return await inner(request, context)
-            scope = asyncio.timeout(left_s)
+        def in_time(_request: Any, call: RequestContext, _context: Context) -> None:
+            if call.deadline is not None and call.deadline <= monotonic():
+                raise DeadlineExceeded
+
+        return in_time
+
+    async def hold(self, call: RequestContext, work: Awaitable[T]) -> T:
+        """Awaits the work until the call's deadline. Raises DeadlineExceeded."""
+        scope = asyncio.timeout(self._left_s(call))
+        return await _within(scope, work)
+
+    async def hold_each(
+        self, call: RequestContext, replies: AsyncGenerator[T, None]
+    ) -> AsyncGenerator[T, None]:
+        """The replies, each awaited until the call's deadline. Raises DeadlineExceeded."""
+        ends = asyncio.get_running_loop().time() + self._left_s(call)
+        while True:
+            # A scope per wait: one around a yield would cancel whoever holds the stream.
             try:
-                async with scope:
-                    return await inner(request, context)
-            except TimeoutError:
-                if scope.expired():
-                    raise DeadlineExceeded from None
-                raise
+                reply = await _within(asyncio.timeout_at(ends), anext(replies))
+            except StopAsyncIteration:
+                return
+            yield reply
 
-        return bounded
-
-    def stream(self, method: Method, inner: Stream) -> Stream:
-        del method
-        left = self._left
-
-        async def bounded(request: Any, context: Context) -> Any:
-            left_s = left()
-            async with aclosing(inner(request, context)) as replies:
-                if left_s is None or _grpc_watches(context):
-                    async for reply in replies:
-                        yield reply
-                    return
-                ends = asyncio.get_running_loop().time() + left_s
-                while True:
-                    # A scope per wait: one around a yield would cancel whoever holds the stream.
-                    scope = asyncio.timeout_at(ends)
-                    try:
-                        async with scope:
-                            reply = await anext(replies)
-                    except StopAsyncIteration:
-                        return
-                    except TimeoutError:
-                        if scope.expired():
-                            raise DeadlineExceeded from None
-                        raise
-                    yield reply
-
-        return bounded
-
-    def _left(self) -> float | None:
-        """Seconds left, None for no limit; raises DeadlineExceeded when there are none."""
-        request = request_context.current()
-        if request is None or request.deadline is None:
-            return None
-        left_s = request.deadline - self._monotonic()
-        if left_s <= 0:
-            raise DeadlineExceeded
-        return left_s
+    def _left_s(self, call: RequestContext) -> float:
+        assert call.deadline is not None
+        return call.deadline - self._monotonic()
 
 
-def _grpc_watches(context: Context) -> bool:
-    """Whether the client's own deadline holds, so that grpc cancels the handler in time."""
-    asked_s: float | None = context.time_remaining()
-    return asked_s is not None and asked_s <= contract.DEADLINE_MAX_S
+async def _within(scope: AbstractAsyncContextManager[Any], work: Awaitable[T]) -> T:
+    """A TimeoutError of the work's own stays one; the scope's is the deadline."""
+    try:
+        async with scope:
+            return await work
+    except TimeoutError:
+        if scope.expired():  # type: ignore[attr-defined]
+            raise DeadlineExceeded from None
+        raise

@@ -4,10 +4,7 @@ Domain errors become their status. Neighbours that do not answer make us unavail
 or the weather: logged here, once, with stack and trace id, and sent as INTERNAL without a word of it.
 """
 
-import asyncio
-from collections.abc import Callable
-from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 import grpc
 
@@ -15,7 +12,6 @@ from services.chassis import context as request_context
 from services.chassis import status, telemetry
 from services.chassis.contract import Method
 from services.chassis.server.deadline import DeadlineExceeded
-from services.chassis.server.layer import Context, Stream, Unary
 from services.chassis.status import Refused
 from services.kernel.errors import DomainError, Unavailable
 
@@ -35,58 +31,17 @@ class WrongReply(TypeError):
     """A handler returned something else than its contract's reply."""
 
 
-class Errors:
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-
-    def unary(self, method: Method, inner: Unary) -> Unary:
-        refusal = self._refusal
-        reply_type = method.reply_type
-
-        async def mapped(request: Any, context: Context) -> Any:
-            try:
-                reply = await inner(request, context)
-                if not isinstance(reply, reply_type):
-                    _complain(method, reply)
-            except (Refused, grpc.aio.AbortError, asyncio.CancelledError):
-                raise
-            except Exception as error:
-                raise refusal(error, method) from error
-            return reply
-
-        return mapped
-
-    def stream(self, method: Method, inner: Stream) -> Stream:
-        refusal = self._refusal
-        reply_type = method.reply_type
-
-        async def mapped(request: Any, context: Context) -> Any:
-            try:
-                async with aclosing(inner(request, context)) as replies:
-                    async for reply in replies:
-                        if not isinstance(reply, reply_type):
-                            _complain(method, reply)
-                        yield reply
-            except (Refused, grpc.aio.AbortError, asyncio.CancelledError):
-                raise
-            except Exception as error:
-                raise refusal(error, method) from error
-
-        return mapped
-
-    def _refusal(self, error: Exception, method: Method) -> Refused:
-        if isinstance(error, DomainError):
-            return Refused(status.from_error(error))
-        if isinstance(error, grpc.aio.AioRpcError) and error.code() in _WEATHER:
-            _log.warning("neighbour failed", method=method.path, code=error.code().name, said=error.details())
-            return Refused(status.from_error(self._weather()))
-        _log.exception("handler failed", method=method.path)
-        return internal()
-
-    def _weather(self) -> DomainError:
-        request = request_context.current()
-        late = request is not None and request.deadline is not None and self._monotonic() >= request.deadline
-        return DeadlineExceeded() if late else NeighbourUnavailable()
+def refusal(error: Exception, method: Method, *, is_late: bool) -> Refused:
+    """What the caller is told; to be called in an `except`. `is_late`: the deadline has passed."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, DomainError):
+        return Refused(status.from_error(error))
+    if isinstance(error, grpc.aio.AioRpcError) and error.code() in _WEATHER:
+        _log.warning("neighbour failed", method=method.path, code=error.code().name, said=error.details())
+        return Refused(status.from_error(DeadlineExceeded() if is_late else NeighbourUnavailable()))
+    _log.exception("handler failed", method=method.path)
+    return internal()
 
 
 def internal() -> Refused:
@@ -96,5 +51,5 @@ def internal() -> Refused:
     return Refused(status.build(grpc.StatusCode.INTERNAL, INTERNAL, "internal error", metadata))
 
 
-def _complain(method: Method, reply: object) -> None:
-    raise WrongReply(f"{method.path} returned {type(reply).__name__}, not {method.reply_type.__name__}")
+def wrong_reply(method: Method, reply: object) -> WrongReply:
+    return WrongReply(f"{method.path} returned {type(reply).__name__}, not {method.reply_type.__name__}")

@@ -1,16 +1,16 @@
 """Refuses requests that break the rules in their contract (buf.validate), naming every violation at once."""
 
 from collections.abc import Callable
-from contextlib import aclosing
 from typing import Any, Final
 
 import protovalidate
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
+from services.chassis.context import RequestContext
 from services.chassis.contract import ContractError, Method
 from services.chassis.redaction import is_secret
-from services.chassis.server.layer import Context, Stream, Unary
+from services.chassis.server.gate import Context, Guard
 from services.chassis.status import FieldViolation, InvalidRequest
 from services.kernel.errors import Invalid
 
@@ -43,34 +43,14 @@ class Validation:
     def __init__(self) -> None:
         self._collect = protovalidate.Validator().collect_violations
 
-    def unary(self, method: Method, inner: Unary) -> Unary:
-        check = self._compiled(method)
-
-        async def validated(request: Any, context: Context) -> Any:
-            check(request)
-            return await inner(request, context)
-
-        return validated
-
-    def stream(self, method: Method, inner: Stream) -> Stream:
-        check = self._compiled(method)
-
-        async def validated(request: Any, context: Context) -> Any:
-            check(request)
-            async with aclosing(inner(request, context)) as replies:
-                async for reply in replies:
-                    yield reply
-
-        return validated
-
-    def _compiled(self, method: Method) -> Callable[[Any], None]:
+    def guard(self, method: Method) -> Guard:
         collect = self._collect
         try:
             collect(method.request_type())  # compiles the rules: 10 ms, better now than in the first call
         except (protovalidate.CompilationError, protovalidate.EvaluationError) as error:
             raise ContractError(f"rules of {method.descriptor.input_type.full_name}: {error}") from error
 
-        def check(request: Any) -> None:
+        def check(request: Any, _call: RequestContext, _context: Context) -> None:
             if request is MALFORMED:
                 raise MalformedRequest
             if violations := collect(request):

@@ -101,7 +101,7 @@ class EventStore:
                 body=event.body,
                 at=to_micros(at),
                 trace_id=current.trace.trace_id if current else "",
-                actor=current.caller if current else "",
+                actor=current.caller.name if current else "",
             )
             if not appended:  # with several writers someone may come between the look and the append
                 raise StaleVersion(stream_id=stream_id, expected_version=expected_version)

@@ -88,7 +88,7 @@ def _scope(request: Message) -> str:
         return str(request.DESCRIPTOR.full_name)
     method = current.method
     public = method.policy is not None and method.policy.access.public
-    return method.path if public or not current.caller else f"{current.caller} {method.path}"
+    return method.path if public or not current.caller.name else f"{current.caller.name} {method.path}"
 
 
 @dataclass(frozen=True, slots=True)

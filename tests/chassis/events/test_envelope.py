@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from services.chassis import context
 from services.chassis.context import RequestContext, TraceContext
 from services.chassis.events.envelope import Envelope, UnreadableEnvelope, envelope, nats_subject
+from services.chassis.identity.caller import Caller
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
@@ -20,7 +21,7 @@ words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
 
 def test_an_event_carries_trace_actor_and_request_of_its_cause() -> None:
     trace = TraceContext.fresh()
-    working = RequestContext(trace=trace, caller="user:u", labels={"request_id": "r-1"})
+    working = RequestContext(trace=trace, caller=Caller(user_id="u"), labels={"request_id": "r-1"})
     with context.working_on(working):
         made = envelope("order", "o-1", order_events_pb2.OrderPlaced(order_id="o-1"), id="e-1", at=AT)
 

@@ -7,6 +7,7 @@ import pytest
 
 from services.chassis import context
 from services.chassis.context import RequestContext, TraceContext
+from services.chassis.identity.caller import Caller
 from services.chassis.storage.event_store import NewEvent
 from services.chassis.storage.faults import StaleVersion
 from tests.chassis.storage.notebook import Notes, Transaction, events
@@ -20,7 +21,7 @@ def new(*bodies: bytes) -> list[NewEvent]:
 
 async def test_what_was_appended_is_loaded_in_order_with_trace_and_actor(store: Notes) -> None:
     trace = TraceContext.fresh()
-    with context.working_on(RequestContext(trace=trace, caller="user:u")):
+    with context.working_on(RequestContext(trace=trace, caller=Caller(user_id="u"))):
         version = await store.write(lambda tx: events.append(tx.session, "s", 0, new(b"1", b"2"), at=AT))
     assert version == 2
     assert await store.write(lambda tx: events.append(tx.session, "s", 2, new(b"3"), at=AT)) == 3

@@ -1,0 +1,1 @@
+"""Who calls: people by signed tokens, services of the house by certificates."""
