@@ -15,7 +15,6 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from services.chassis.contract import Method
 
@@ -23,7 +22,7 @@ from services.chassis.contract import Method
 BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 _METHOD: Final = ("grpc_service", "grpc_method")
-_BOUNDS: Final = tuple(floatToGoString(bound) for bound in (*BUCKETS_S, float("inf")))
+_BOUNDS: Final = (*(str(bound) for bound in BUCKETS_S), "+Inf")
 
 
 class CallMetrics:
