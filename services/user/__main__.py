@@ -10,6 +10,7 @@ from services.chassis.app import App
 from services.chassis.events import outbox
 from services.chassis.service import main, opened
 from services.chassis.storage import idempotency
+from services.user import activation_store
 from services.user.config import UserSettings
 from services.user.passwords import Passwords
 from services.user.search import Search
@@ -28,11 +29,18 @@ async def assembled(settings: UserSettings) -> AsyncIterator[App]:
     )
     async with opened(settings, Transaction) as service, passwords:
         search = Search(service.store, service.pages)
-        servicer = UserServicer(service.store, search, passwords, clock=service.clock, ids=service.ids)
+        servicer = UserServicer(
+            service.store,
+            search,
+            passwords,
+            clock=service.clock,
+            ids=service.ids,
+            secret=settings.request_digest_secret.get_secret_value().encode(),
+        )
         service.app.serve(add_UserServiceServicer_to_server, servicer, user_pb2.DESCRIPTOR)
         service.app.check("database", lambda: service.store.read(lambda tx: tx.users.check()))
         service.publish()
-        service.forget(idempotency.RETENTION, outbox.RETENTION)
+        service.forget(idempotency.RETENTION, outbox.RETENTION, activation_store.RETENTION)
         yield service.app
 
 

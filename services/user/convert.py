@@ -34,10 +34,15 @@ _ROLES: Final = {
     Role.WAREHOUSE: policy_pb2.ROLE_WAREHOUSE,
     Role.ADMIN: policy_pb2.ROLE_ADMIN,
 }
+_ROLES_BACK: Final = {number: role for role, number in _ROLES.items()}
 
 
 def registered_details(request: pb.RegisterUserRequest) -> Details:
     return Details(request.email, request.username, _profile(request.profile))
+
+
+def administrator_details(request: pb.CreateAdministratorRequest) -> Details:
+    return Details(request.email, request.username)
 
 
 def updated_details(user: User, wanted: pb.User, mask: FieldMask) -> Details:
@@ -81,6 +86,15 @@ def with_personal_data(reply: pb.User, user: User) -> pb.User:
 def state_from_proto(state: pb.User.State.ValueType) -> State | None:
     """None for "in any state"."""
     return _STATES_BACK.get(state)
+
+
+def role_to_proto(role: Role) -> policy_pb2.Role.ValueType:
+    return _ROLES[role]
+
+
+def role_from_proto(role: policy_pb2.Role.ValueType) -> Role:
+    """Of a role that validation has let through."""
+    return _ROLES_BACK[role]
 
 
 def _mutable_part(details: Details) -> pb.User:

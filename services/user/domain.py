@@ -62,6 +62,10 @@ class UserNotReinstatable(errors.WrongState):
     """Account {user_id} is {state}; only a suspended one can be reinstated."""
 
 
+class LastAdministrator(errors.WrongState):
+    """Nobody but {user_id} administers the shop; trust another account with it first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Registered:
     username: str
@@ -92,7 +96,17 @@ class Deactivated:
     pass
 
 
-Fact = Registered | Activated | Updated | Suspended | Reinstated | Deactivated
+@dataclass(frozen=True, slots=True)
+class RoleGranted:
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRevoked:
+    role: Role
+
+
+Fact = Registered | Activated | Updated | Suspended | Reinstated | Deactivated | RoleGranted | RoleRevoked
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +168,7 @@ class User:
     roles: tuple[Role, ...] = (Role.CUSTOMER,)
     suspension_reason: str = ""
     version: int = 0
-    """How often it was saved; 0 for one that never was."""
+    """How many events it has had; 0 for one that was never saved."""
 
     pending_events: tuple[Event, ...] = ()
     """What happened since it was loaded; saved with it."""
@@ -163,6 +177,11 @@ class User:
     def register(cls, *, user_id: str, details: Details, password_hash: str, at: datetime) -> "User":
         new = cls(id=user_id, details=details, password_hash=password_hash, created_at=at, updated_at=at)
         return new._happened(Registered(details.username), at)
+
+    @property
+    def administers(self) -> bool:
+        """Whether its owner can run the shop."""
+        return self.state is State.ACTIVE and Role.ADMIN in self.roles
 
     @property
     def etag(self) -> str:
@@ -213,6 +232,29 @@ class User:
         if self.state is State.DEACTIVATED:
             return self
         return self._happened(Deactivated(), at, state=State.DEACTIVATED, suspension_reason="")
+
+    def grant(self, role: Role, *, at: datetime) -> "User":
+        """The account trusted with the role. Raises UserDeactivated once it has ended."""
+        return self._trusted({*self.roles, role}, RoleGranted(role), at)
+
+    def revoke(self, role: Role, *, at: datetime) -> "User":
+        """The account trusted with the role no longer. Raises UserDeactivated once it has ended."""
+        return self._trusted({*self.roles} - {role}, RoleRevoked(role), at)
+
+    def _trusted(self, wanted: set[Role], fact: Fact, at: datetime) -> "User":
+        if self.state is State.DEACTIVATED:
+            raise UserDeactivated(user_id=self.id)
+        if wanted == {*self.roles}:
+            return self
+        return self._happened(fact, at, roles=tuple(role for role in Role if role in wanted))
+
+    def take_over(self, *, password_hash: str, at: datetime) -> "User":
+        """The account as an administrator's, with another password.
+
+        Raises UserNotActivatable if it is suspended.
+        """
+        changed = self._happened(Updated(("password",)), at, password_hash=password_hash)
+        return changed.activate(at=at).grant(Role.ADMIN, at=at)
 
     def _happened(self, fact: Fact, at: datetime, **changes: Any) -> "User":
         event = Event(self.id, at, fact)

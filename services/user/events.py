@@ -3,7 +3,7 @@
 from bodega.user.v1 import user_events_pb2 as pb
 from google.protobuf.message import Message
 
-from services.user import domain
+from services.user import convert, domain
 
 
 def to_message(event: domain.Event) -> Message:
@@ -20,3 +20,7 @@ def to_message(event: domain.Event) -> Message:
             return pb.UserReinstated(user_id=event.user_id)
         case domain.Deactivated():
             return pb.UserDeactivated(user_id=event.user_id)
+        case domain.RoleGranted(role):
+            return pb.UserRoleGranted(user_id=event.user_id, role=convert.role_to_proto(role))
+        case domain.RoleRevoked(role):
+            return pb.UserRoleRevoked(user_id=event.user_id, role=convert.role_to_proto(role))

@@ -13,8 +13,8 @@ from services.chassis.storage.database import Store
 from services.chassis.storage.idempotency import call
 from services.kernel.clock import Clock
 from services.kernel.ids import Ids
-from services.user import convert
-from services.user.domain import User
+from services.user import activation, convert
+from services.user.domain import Role, User
 from services.user.passwords import Passwords
 from services.user.search import Search
 from services.user.store import Transaction
@@ -26,13 +26,22 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     """Opens accounts, shows them, changes them, ends them."""
 
     def __init__(
-        self, store: Store[Transaction], search: Search, passwords: Passwords, *, clock: Clock, ids: Ids
+        self,
+        store: Store[Transaction],
+        search: Search,
+        passwords: Passwords,
+        *,
+        clock: Clock,
+        ids: Ids,
+        secret: bytes,
     ) -> None:
+        """The secret is what activation tokens are derived from."""
         self._store = store
         self._search = search
         self._passwords = passwords
         self._clock = clock
         self._ids = ids
+        self._secret = secret
 
     async def RegisterUser(self, request: pb.RegisterUserRequest, context: Context) -> pb.User:
         this = call(request)
@@ -66,7 +75,32 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
 
     async def ActivateUser(self, request: pb.ActivateUserRequest, context: Context) -> pb.User:
         now = self._clock.now()
-        return await self._move(request, request.user_id, lambda user: user.activate(at=now))
+        if not request.activation_token:
+            return await self._move(request, request.user_id, lambda user: user.activate(at=now))
+
+        def redeem(tx: Transaction) -> pb.User:
+            user_id = wire.uuid_key(request.user_id)
+            user, issued = tx.users.find(user_id), tx.activations.find(user_id)
+            user = activation.redeem(user, issued, request.activation_token, at=now)
+            tx.activations.drop(user_id)
+            return convert.user_to_proto(tx.users.save(user))
+
+        return await self._whole(await self._store.once(call(request), redeem))
+
+    async def IssueActivationToken(
+        self, request: pb.IssueActivationTokenRequest, context: Context
+    ) -> pb.IssueActivationTokenResponse:
+        now = self._clock.now()
+
+        def issue(tx: Transaction) -> pb.IssueActivationTokenResponse:
+            user = tx.users.get(wire.uuid_key(request.user_id))
+            token, issued = activation.issue(user, secret=self._secret, request_id=request.request_id, at=now)
+            tx.activations.put(issued)
+            return pb.IssueActivationTokenResponse(
+                activation_token=token, expire_time=wire.timestamp(issued.expires_at)
+            )
+
+        return await self._store.write(issue)  # not `once`: a repeat leads to the same token by itself
 
     async def SuspendUser(self, request: pb.SuspendUserRequest, context: Context) -> pb.User:
         now = self._clock.now()
@@ -82,22 +116,52 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         now = self._clock.now()
 
         def deactivate(tx: Transaction) -> Empty:
-            tx.users.save(tx.users.get(wire.uuid_key(request.user_id)).deactivate(at=now))
+            tx.users.move(wire.uuid_key(request.user_id), lambda user: user.deactivate(at=now))
             return Empty()
 
         return await self._store.once(call(request), deactivate)
+
+    async def GrantRole(self, request: pb.GrantRoleRequest, context: Context) -> pb.User:
+        now, role = self._clock.now(), convert.role_from_proto(request.role)
+        return await self._move(request, request.user_id, lambda user: user.grant(role, at=now))
+
+    async def RevokeRole(self, request: pb.RevokeRoleRequest, context: Context) -> pb.User:
+        now, role = self._clock.now(), convert.role_from_proto(request.role)
+        return await self._move(request, request.user_id, lambda user: user.revoke(role, at=now))
+
+    async def CreateAdministrator(self, request: pb.CreateAdministratorRequest, context: Context) -> pb.User:
+        this = call(request)
+        known = await self._store.recall(this, pb.User)
+        if known is not None:
+            return await self._whole(known)
+        password_hash = await self._passwords.hash(request.password)
+        details = convert.administrator_details(request)
+        user_id, now = self._ids.new(), self._clock.now()
+
+        def create(tx: Transaction) -> pb.User:
+            user = tx.users.find_by_email(details.email_key)
+            if user is not None:
+                user = user.take_over(password_hash=password_hash, at=now)
+            else:
+                new = User.register(user_id=user_id, details=details, password_hash=password_hash, at=now)
+                user = new.activate(at=now).grant(Role.ADMIN, at=now)
+            return convert.user_to_proto(tx.users.save(user))
+
+        return await self._whole(await self._store.once(this, create))
 
     async def _move(
         self,
         request: pb.UpdateUserRequest
         | pb.ActivateUserRequest
         | pb.SuspendUserRequest
-        | pb.ReinstateUserRequest,
+        | pb.ReinstateUserRequest
+        | pb.GrantRoleRequest
+        | pb.RevokeRoleRequest,
         user_id: str,
         move: Callable[[User], User],
     ) -> pb.User:
         def moved(tx: Transaction) -> pb.User:
-            return convert.user_to_proto(tx.users.save(move(tx.users.get(wire.uuid_key(user_id)))))
+            return convert.user_to_proto(tx.users.move(wire.uuid_key(user_id), move))
 
         return await self._whole(await self._store.once(call(request), moved))
 

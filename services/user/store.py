@@ -1,5 +1,6 @@
 """Accounts in and out of a transaction."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,8 +14,19 @@ from services.chassis.storage.statement import Statement
 from services.kernel.clock import from_micros, to_micros
 from services.kernel.ids import Ids
 from services.user import events
-from services.user.domain import Details, EmailTaken, Profile, Role, State, User, UsernameTaken, UserNotFound
-from services.user.tables import STANDING, users
+from services.user.activation_store import Activations
+from services.user.domain import (
+    Details,
+    EmailTaken,
+    LastAdministrator,
+    Profile,
+    Role,
+    State,
+    User,
+    UsernameTaken,
+    UserNotFound,
+)
+from services.user.tables import STAFF, STANDING, users
 
 
 class Transaction:
@@ -22,6 +34,7 @@ class Transaction:
 
     def __init__(self, session: Session, ids: Ids) -> None:
         self.users = Users(session, Outbox(session), ids)
+        self.activations = Activations(session)
 
 
 class Users:
@@ -34,14 +47,35 @@ class Users:
 
     def get(self, user_id: str) -> User:
         """Raises UserNotFound."""
-        row = self._session.one(_FIND, user_id=user_id)
-        if row is None:
+        user = self.find(user_id)
+        if user is None:
             raise UserNotFound(user_id=user_id)
-        return from_row(row)
+        return user
+
+    def find(self, user_id: str) -> User | None:
+        row = self._session.one(_FIND, user_id=user_id)
+        return from_row(row) if row is not None else None
+
+    def find_by_email(self, email_key: str) -> User | None:
+        """The account that has the address and has not ended."""
+        row = self._session.one(_FIND_BY_EMAIL, email_key=email_key)
+        return from_row(row) if row is not None else None
 
     def check(self) -> None:
         """For readiness: raises if accounts cannot be read, e.g. before the database was migrated."""
         self._session.all(_ANY)
+
+    def move(self, user_id: str, move: Callable[[User], User]) -> User:
+        """Loads an account, changes it and saves it.
+
+        Raises UserNotFound, what `move` and `save` raise, and LastAdministrator if nobody would be left
+        to run the shop.
+        """
+        user = self.get(user_id)
+        moved = move(user)
+        if user.administers and not moved.administers and not self._has_administrator_besides(user_id):
+            raise LastAdministrator(user_id=user_id)
+        return self.save(moved)
 
     def save(self, user: User) -> User:
         """Writes the account with its events; nothing if nothing happened.
@@ -52,7 +86,7 @@ class Users:
             return user
         if user.state is not State.DEACTIVATED:
             self._check_free(user)
-        saved = replace(user, version=user.version + 1, pending_events=())
+        saved = replace(user, version=user.version + len(user.pending_events), pending_events=())
         if user.version == 0:
             self._session.run(_ADD, **_row(saved))
         else:
@@ -61,6 +95,11 @@ class Users:
             message = events.to_message(event)
             self._outbox.add(envelope("user", user.id, message, id=self._ids.new(), at=event.at))
         return saved
+
+    def _has_administrator_besides(self, user_id: str) -> bool:
+        return any(
+            from_row(row).administers for row in self._session.all(_STAFF) if row["user_id"] != user_id
+        )
 
     def _check_free(self, user: User) -> None:
         """The unique indexes stand behind this; here the answer gets its words."""
@@ -120,6 +159,10 @@ def _row(user: User) -> dict[str, Any]:
 _CHANGING: Final = [c.name for c in users.columns if c.name not in ("user_id", "create_time")]
 
 _FIND: Final = Statement(sa.select(users).where(users.c.user_id == sa.bindparam("user_id")))
+_FIND_BY_EMAIL: Final = Statement(
+    sa.select(users).where(STANDING, users.c.email_key == sa.bindparam("email_key"))
+)
+_STAFF: Final = Statement(sa.select(users).where(STAFF))
 _ANY: Final = Statement(sa.select(users.c.user_id).limit(1))
 _FIND_LIKE: Final = Statement(
     sa.select(users.c.email_key, users.c.username_key).where(

@@ -11,6 +11,9 @@ metadata = sa.MetaData()
 STANDING = sa.text("state <> 'DEACTIVATED'")
 """Of accounts that have not ended. Written out: a parameter would keep SQLite from its partial indexes."""
 
+STAFF = sa.text("roles <> 'CUSTOMER'")
+"""Of accounts that are trusted with more, or less, than to buy: few. Written out, for the same reason."""
+
 users = sa.Table(
     "users",
     metadata,
@@ -37,6 +40,15 @@ users = sa.Table(
     ),
     sa.Index("users_by_create_time", "create_time", "user_id"),
     sa.Index("users_by_state", "state", "create_time", "user_id"),
+    sa.Index("users_staff", "user_id", sqlite_where=STAFF, postgresql_where=STAFF),
+)
+
+activations = sa.Table(
+    "activations",
+    metadata,
+    sa.Column("user_id", sa.Text, primary_key=True),
+    sa.Column("proof", sa.LargeBinary, nullable=False),
+    sa.Column("issue_time", sa.BigInteger, nullable=False, index=True),
 )
 
 outbox_rows = outbox.define(metadata)

@@ -52,7 +52,7 @@ async def users(
     store: Store[Transaction], passwords: Passwords, clock: FakeClock
 ) -> AsyncIterator[UserServiceStub]:
     search = Search(store, Pages(b"s", clock=clock))
-    servicer = UserServicer(store, search, passwords, clock=clock, ids=SequentialIds())
+    servicer = UserServicer(store, search, passwords, clock=clock, ids=SequentialIds(), secret=b"s")
     added = (add_UserServiceServicer_to_server, servicer)
     async with serving(added, files=[user_pb2.DESCRIPTOR]) as channel:
         yield UserServiceStub(channel)

@@ -5,7 +5,6 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,53 +13,13 @@ import pytest
 from bodega.user.v1 import user_pb2 as pb
 from bodega.user.v1.user_pb2_grpc import UserServiceStub
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.rpc.error_details_pb2 import BadRequest
 
 from services.chassis import status, telemetry
 from services.chassis.storage.database import Store
 from services.chassis.testing import FakeClock
 from services.user.passwords import HashingBusy, Passwords
 from services.user.store import Transaction
-
-PASSWORD = "correct horse battery"
-NOBODY = "00000000-0000-7000-8000-00000000dead"
-_numbers = count(1)
-
-
-def registration(name: str = "ada", **changes: Any) -> pb.RegisterUserRequest:
-    request = pb.RegisterUserRequest(
-        email=f"{name}@example.com",
-        username=name,
-        password=PASSWORD,
-        profile=pb.Profile(display_name="Ada Lovelace", phone_number="+441234567890", language_code="en-GB"),
-        request_id=f"r{next(_numbers)}",
-    )
-    for field, value in changes.items():
-        setattr(request, field, value)
-    return request
-
-
-async def active(users: UserServiceStub, name: str = "ada") -> pb.User:
-    user = await users.RegisterUser(registration(name))
-    return await users.ActivateUser(pb.ActivateUserRequest(user_id=user.user_id))
-
-
-async def refusal(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await call
-    return refused.value
-
-
-async def reason(call: Any) -> tuple[grpc.StatusCode, str | None]:
-    refused = await refusal(call)
-    return refused.code(), status.reason(refused)
-
-
-async def violated(call: Any) -> set[str]:
-    refused = await refusal(call)
-    assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
-    bad = status.detail(refused, BadRequest)
-    return {violation.field for violation in bad.field_violations} if bad else set()
+from tests.user.accounts import NOBODY, PASSWORD, active, numbers, reason, refusal, registration, violated
 
 
 async def test_a_registered_account_is_inactive_and_shown_without_its_password(
@@ -280,7 +239,7 @@ async def test_accounts_of_one_moment_are_all_listed(users: UserServiceStub) -> 
 async def test_lists_are_narrowed_by_state_and_by_address(users: UserServiceStub) -> None:
     await active(users, "ada")
     for email in ("a_a@example.com", "axa@example.com", "a%a@example.com"):
-        await users.RegisterUser(registration(f"user{next(_numbers)}", email=email))
+        await users.RegisterUser(registration(f"user{next(numbers)}", email=email))
 
     async def found(**search: Any) -> set[str]:
         reply = await users.ListUsers(pb.ListUsersRequest(**search))
@@ -364,6 +323,20 @@ BAD: list[tuple[str, Any, set[str]]] = [
     ("SuspendUser", pb.SuspendUserRequest(user_id=NOBODY, reason="x" * 501), {"reason"}),
     ("ReinstateUser", pb.ReinstateUserRequest(user_id="x"), {"user_id"}),
     ("DeactivateUser", pb.DeactivateUserRequest(user_id="x"), {"user_id"}),
+    (
+        "ActivateUser",
+        pb.ActivateUserRequest(user_id=NOBODY, activation_token="x" * 129),
+        {"activation_token"},
+    ),
+    ("IssueActivationToken", pb.IssueActivationTokenRequest(user_id="x"), {"user_id"}),
+    ("GrantRole", pb.GrantRoleRequest(user_id="x"), {"user_id", "role"}),
+    ("GrantRole", pb.GrantRoleRequest(user_id=NOBODY, role=cast("Any", 99)), {"role"}),
+    ("RevokeRole", pb.RevokeRoleRequest(user_id="x"), {"user_id", "role"}),
+    (
+        "CreateAdministrator",
+        pb.CreateAdministratorRequest(email="nobody", username="a b", password="short"),
+        {"email", "username", "password"},
+    ),
 ]
 
 

@@ -22,25 +22,30 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from bodega.policy.v1 import policy_pb2 as bodega_dot_policy_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n bodega/user/v1/user_events.proto\x12\x0e\x62odega.user.v1\"E\n\x0eUserRegistered\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x1a\n\x08username\x18\x02 \x01(\tR\x08username\"(\n\rUserActivated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\"M\n\x0bUserUpdated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12%\n\x0e\x63hanged_fields\x18\x02 \x03(\tR\rchangedFields\"(\n\rUserSuspended\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\")\n\x0eUserReinstated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\"*\n\x0fUserDeactivated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userIdb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n bodega/user/v1/user_events.proto\x12\x0e\x62odega.user.v1\x1a\x1d\x62odega/policy/v1/policy.proto\"E\n\x0eUserRegistered\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x1a\n\x08username\x18\x02 \x01(\tR\x08username\"(\n\rUserActivated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\"M\n\x0bUserUpdated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12%\n\x0e\x63hanged_fields\x18\x02 \x03(\tR\rchangedFields\"(\n\rUserSuspended\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\")\n\x0eUserReinstated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\"*\n\x0fUserDeactivated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\"V\n\x0fUserRoleGranted\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x16.bodega.policy.v1.RoleR\x04role\"V\n\x0fUserRoleRevoked\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x16.bodega.policy.v1.RoleR\x04roleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bodega.user.v1.user_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_USERREGISTERED']._serialized_start=52
-  _globals['_USERREGISTERED']._serialized_end=121
-  _globals['_USERACTIVATED']._serialized_start=123
-  _globals['_USERACTIVATED']._serialized_end=163
-  _globals['_USERUPDATED']._serialized_start=165
-  _globals['_USERUPDATED']._serialized_end=242
-  _globals['_USERSUSPENDED']._serialized_start=244
-  _globals['_USERSUSPENDED']._serialized_end=284
-  _globals['_USERREINSTATED']._serialized_start=286
-  _globals['_USERREINSTATED']._serialized_end=327
-  _globals['_USERDEACTIVATED']._serialized_start=329
-  _globals['_USERDEACTIVATED']._serialized_end=371
+  _globals['_USERREGISTERED']._serialized_start=83
+  _globals['_USERREGISTERED']._serialized_end=152
+  _globals['_USERACTIVATED']._serialized_start=154
+  _globals['_USERACTIVATED']._serialized_end=194
+  _globals['_USERUPDATED']._serialized_start=196
+  _globals['_USERUPDATED']._serialized_end=273
+  _globals['_USERSUSPENDED']._serialized_start=275
+  _globals['_USERSUSPENDED']._serialized_end=315
+  _globals['_USERREINSTATED']._serialized_start=317
+  _globals['_USERREINSTATED']._serialized_end=358
+  _globals['_USERDEACTIVATED']._serialized_start=360
+  _globals['_USERDEACTIVATED']._serialized_end=402
+  _globals['_USERROLEGRANTED']._serialized_start=404
+  _globals['_USERROLEGRANTED']._serialized_end=490
+  _globals['_USERROLEREVOKED']._serialized_start=492
+  _globals['_USERROLEREVOKED']._serialized_end=578
 # @@protoc_insertion_point(module_scope)

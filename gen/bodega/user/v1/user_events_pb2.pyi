@@ -3,6 +3,7 @@
 isort:skip_file
 What happened to accounts. Subjects: `bodega.user.v1.<event>.<user id>`."""
 
+from bodega.policy.v1 import policy_pb2 as _policy_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -159,3 +160,55 @@ class UserDeactivated(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UserDeactivated: _TypeAlias = UserDeactivated  # noqa: Y015
+
+@_typing.final
+class UserRoleGranted(_message.Message):
+    """An account is trusted with one more role."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The account."""
+    role: _policy_pb2.Role.ValueType
+    """The role."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        role: _policy_pb2.Role.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserRoleGranted: _TypeAlias = UserRoleGranted  # noqa: Y015
+
+@_typing.final
+class UserRoleRevoked(_message.Message):
+    """An account is trusted with one role less."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The account."""
+    role: _policy_pb2.Role.ValueType
+    """The role."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        role: _policy_pb2.Role.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserRoleRevoked: _TypeAlias = UserRoleRevoked  # noqa: Y015

@@ -315,6 +315,36 @@ class ActivateUserRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACTIVATION_TOKEN_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The account."""
+    request_id: _builtins.str
+    """Makes a repeat of this call harmless: 1 to 255 printable characters, a UUID by habit."""
+    activation_token: _builtins.str
+    """What was sent to the account's address. Empty: the caller is an administrator."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        activation_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_token", b"activation_token", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActivateUserRequest: _TypeAlias = ActivateUserRequest  # noqa: Y015
+
+@_typing.final
+class IssueActivationTokenRequest(_message.Message):
+    """Asks for IssueActivationToken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The account."""
     request_id: _builtins.str
@@ -331,7 +361,35 @@ class ActivateUserRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ActivateUserRequest: _TypeAlias = ActivateUserRequest  # noqa: Y015
+Global___IssueActivationTokenRequest: _TypeAlias = IssueActivationTokenRequest  # noqa: Y015
+
+@_typing.final
+class IssueActivationTokenResponse(_message.Message):
+    """A token that activates an account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTIVATION_TOKEN_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    activation_token: _builtins.str
+    """Shows that mail reaches the account's owner."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it can be used: for 48 hours."""
+
+    def __init__(
+        self,
+        *,
+        activation_token: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_token", b"activation_token", "expire_time", b"expire_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssueActivationTokenResponse: _TypeAlias = IssueActivationTokenResponse  # noqa: Y015
 
 @_typing.final
 class SuspendUserRequest(_message.Message):
@@ -414,3 +472,97 @@ class DeactivateUserRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeactivateUserRequest: _TypeAlias = DeactivateUserRequest  # noqa: Y015
+
+@_typing.final
+class GrantRoleRequest(_message.Message):
+    """Asks for GrantRole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The account."""
+    role: _policy_pb2.Role.ValueType
+    """What to trust it with."""
+    request_id: _builtins.str
+    """Makes a repeat of this call harmless: 1 to 255 printable characters, a UUID by habit."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        role: _policy_pb2.Role.ValueType = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "role", b"role", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrantRoleRequest: _TypeAlias = GrantRoleRequest  # noqa: Y015
+
+@_typing.final
+class RevokeRoleRequest(_message.Message):
+    """Asks for RevokeRole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The account."""
+    role: _policy_pb2.Role.ValueType
+    """What to trust it with no longer."""
+    request_id: _builtins.str
+    """Makes a repeat of this call harmless: 1 to 255 printable characters, a UUID by habit."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        role: _policy_pb2.Role.ValueType = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "role", b"role", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeRoleRequest: _TypeAlias = RevokeRoleRequest  # noqa: Y015
+
+@_typing.final
+class CreateAdministratorRequest(_message.Message):
+    """Asks for CreateAdministrator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMAIL_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    email: _builtins.str
+    """The address that the administrator signs in with; at most 254 characters."""
+    username: _builtins.str
+    """What others see, if the account is new: 3 to 32 letters, digits, dots, dashes or underscores."""
+    password: _builtins.str
+    """10 to 128 characters. Kept only as an Argon2id hash."""
+    request_id: _builtins.str
+    """Makes a repeat of this call harmless: 1 to 255 printable characters, a UUID by habit."""
+    def __init__(
+        self,
+        *,
+        email: _builtins.str = ...,
+        username: _builtins.str = ...,
+        password: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "password", b"password", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateAdministratorRequest: _TypeAlias = CreateAdministratorRequest  # noqa: Y015

@@ -63,6 +63,11 @@ class UserServiceStub:
                 request_serializer=bodega_dot_user_dot_v1_dot_user__pb2.ActivateUserRequest.SerializeToString,
                 response_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.User.FromString,
                 _registered_method=True)
+        self.IssueActivationToken = channel.unary_unary(
+                '/bodega.user.v1.UserService/IssueActivationToken',
+                request_serializer=bodega_dot_user_dot_v1_dot_user__pb2.IssueActivationTokenRequest.SerializeToString,
+                response_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.IssueActivationTokenResponse.FromString,
+                _registered_method=True)
         self.SuspendUser = channel.unary_unary(
                 '/bodega.user.v1.UserService/SuspendUser',
                 request_serializer=bodega_dot_user_dot_v1_dot_user__pb2.SuspendUserRequest.SerializeToString,
@@ -77,6 +82,21 @@ class UserServiceStub:
                 '/bodega.user.v1.UserService/DeactivateUser',
                 request_serializer=bodega_dot_user_dot_v1_dot_user__pb2.DeactivateUserRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.GrantRole = channel.unary_unary(
+                '/bodega.user.v1.UserService/GrantRole',
+                request_serializer=bodega_dot_user_dot_v1_dot_user__pb2.GrantRoleRequest.SerializeToString,
+                response_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.User.FromString,
+                _registered_method=True)
+        self.RevokeRole = channel.unary_unary(
+                '/bodega.user.v1.UserService/RevokeRole',
+                request_serializer=bodega_dot_user_dot_v1_dot_user__pb2.RevokeRoleRequest.SerializeToString,
+                response_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.User.FromString,
+                _registered_method=True)
+        self.CreateAdministrator = channel.unary_unary(
+                '/bodega.user.v1.UserService/CreateAdministrator',
+                request_serializer=bodega_dot_user_dot_v1_dot_user__pb2.CreateAdministratorRequest.SerializeToString,
+                response_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.User.FromString,
                 _registered_method=True)
 
 
@@ -124,9 +144,23 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ActivateUser(self, request, context):
-        """Lets an INACTIVE account buy. Repeating it on an ACTIVE one changes nothing.
+        """Lets an INACTIVE account buy: for whoever has the token that was sent to its address, and for administrators,
+        who need none. Repeating it on an ACTIVE one changes nothing.
 
-        FAILED_PRECONDITION, reason `USER_NOT_ACTIVATABLE`, if the account is SUSPENDED or DEACTIVATED.
+        PERMISSION_DENIED, reason `ACTIVATION_REFUSED`, for a token that is wrong, used, replaced or expired, and for an
+        account that is not there: all the same. FAILED_PRECONDITION, reason `USER_NOT_ACTIVATABLE`, if the account is
+        SUSPENDED or DEACTIVATED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IssueActivationToken(self, request, context):
+        """A token by which the owner of an INACTIVE account's address shows that mail reaches them. It is for that address
+        only, and replaces the one before.
+
+        Neither token nor reply is kept, yet a repeat gets the same token, so that a letter sent twice is the same letter.
+        FAILED_PRECONDITION, reason `USER_NOT_ACTIVATABLE`, if the account is not INACTIVE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,7 +169,8 @@ class UserServiceServicer:
     def SuspendUser(self, request, context):
         """Stops an ACTIVE account from buying. Repeating it on a SUSPENDED one changes nothing.
 
-        FAILED_PRECONDITION, reason `USER_NOT_SUSPENDABLE`, if the account is INACTIVE or DEACTIVATED.
+        FAILED_PRECONDITION, reason `USER_NOT_SUSPENDABLE`, if the account is INACTIVE or DEACTIVATED, and reason
+        `LAST_ADMINISTRATOR` if nobody would be left to run the shop.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,6 +187,39 @@ class UserServiceServicer:
 
     def DeactivateUser(self, request, context):
         """Ends an account for good and frees its e-mail address and name. Repeating it changes nothing.
+
+        FAILED_PRECONDITION, reason `LAST_ADMINISTRATOR`, if nobody would be left to run the shop.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GrantRole(self, request, context):
+        """Trusts an account with a role, from its next access token on (those last 15 minutes at most). Repeating it changes
+        nothing.
+
+        FAILED_PRECONDITION, reason `USER_DEACTIVATED`, once the account ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeRole(self, request, context):
+        """Takes a role away, from the next access token on (those last 15 minutes at most). Repeating it changes nothing.
+
+        FAILED_PRECONDITION, reason `USER_DEACTIVATED`, once the account ended, and reason `LAST_ADMINISTRATOR` if nobody
+        would be left to run the shop.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateAdministrator(self, request, context):
+        """Makes sure that the account of an address is ACTIVE, administers the shop and has this password: opens it if there
+        is none, takes it over otherwise. How a shop gets its first administrator, and one who is locked out gets back in.
+
+        Of an account that is there nothing else changes; whoever knew the password before is out. ALREADY_EXISTS, reason
+        `USERNAME_TAKEN`, as for RegisterUser; FAILED_PRECONDITION, reason `USER_NOT_ACTIVATABLE`, if it is SUSPENDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -185,6 +253,11 @@ def add_UserServiceServicer_to_server(servicer, server):
                     request_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.ActivateUserRequest.FromString,
                     response_serializer=bodega_dot_user_dot_v1_dot_user__pb2.User.SerializeToString,
             ),
+            'IssueActivationToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.IssueActivationToken,
+                    request_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.IssueActivationTokenRequest.FromString,
+                    response_serializer=bodega_dot_user_dot_v1_dot_user__pb2.IssueActivationTokenResponse.SerializeToString,
+            ),
             'SuspendUser': grpc.unary_unary_rpc_method_handler(
                     servicer.SuspendUser,
                     request_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.SuspendUserRequest.FromString,
@@ -199,6 +272,21 @@ def add_UserServiceServicer_to_server(servicer, server):
                     servicer.DeactivateUser,
                     request_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.DeactivateUserRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'GrantRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.GrantRole,
+                    request_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.GrantRoleRequest.FromString,
+                    response_serializer=bodega_dot_user_dot_v1_dot_user__pb2.User.SerializeToString,
+            ),
+            'RevokeRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeRole,
+                    request_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.RevokeRoleRequest.FromString,
+                    response_serializer=bodega_dot_user_dot_v1_dot_user__pb2.User.SerializeToString,
+            ),
+            'CreateAdministrator': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateAdministrator,
+                    request_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.CreateAdministratorRequest.FromString,
+                    response_serializer=bodega_dot_user_dot_v1_dot_user__pb2.User.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -350,6 +438,33 @@ class UserService:
             _registered_method=True)
 
     @staticmethod
+    def IssueActivationToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.user.v1.UserService/IssueActivationToken',
+            bodega_dot_user_dot_v1_dot_user__pb2.IssueActivationTokenRequest.SerializeToString,
+            bodega_dot_user_dot_v1_dot_user__pb2.IssueActivationTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SuspendUser(request,
             target,
             options=(),
@@ -420,6 +535,87 @@ class UserService:
             '/bodega.user.v1.UserService/DeactivateUser',
             bodega_dot_user_dot_v1_dot_user__pb2.DeactivateUserRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GrantRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.user.v1.UserService/GrantRole',
+            bodega_dot_user_dot_v1_dot_user__pb2.GrantRoleRequest.SerializeToString,
+            bodega_dot_user_dot_v1_dot_user__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.user.v1.UserService/RevokeRole',
+            bodega_dot_user_dot_v1_dot_user__pb2.RevokeRoleRequest.SerializeToString,
+            bodega_dot_user_dot_v1_dot_user__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateAdministrator(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.user.v1.UserService/CreateAdministrator',
+            bodega_dot_user_dot_v1_dot_user__pb2.CreateAdministratorRequest.SerializeToString,
+            bodega_dot_user_dot_v1_dot_user__pb2.User.FromString,
             options,
             channel_credentials,
             insecure,

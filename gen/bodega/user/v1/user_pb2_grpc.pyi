@@ -41,14 +41,25 @@ class UserServiceStub:
     ALREADY_EXISTS as for RegisterUser; INVALID_ARGUMENT, reason `INVALID_MASK`, for a path that cannot change.
     """
     ActivateUser: _aio.UnaryUnaryMultiCallable[_user_pb2.ActivateUserRequest, _user_pb2.User]
-    """Lets an INACTIVE account buy. Repeating it on an ACTIVE one changes nothing.
+    """Lets an INACTIVE account buy: for whoever has the token that was sent to its address, and for administrators,
+    who need none. Repeating it on an ACTIVE one changes nothing.
 
-    FAILED_PRECONDITION, reason `USER_NOT_ACTIVATABLE`, if the account is SUSPENDED or DEACTIVATED.
+    PERMISSION_DENIED, reason `ACTIVATION_REFUSED`, for a token that is wrong, used, replaced or expired, and for an
+    account that is not there: all the same. FAILED_PRECONDITION, reason `USER_NOT_ACTIVATABLE`, if the account is
+    SUSPENDED or DEACTIVATED.
+    """
+    IssueActivationToken: _aio.UnaryUnaryMultiCallable[_user_pb2.IssueActivationTokenRequest, _user_pb2.IssueActivationTokenResponse]
+    """A token by which the owner of an INACTIVE account's address shows that mail reaches them. It is for that address
+    only, and replaces the one before.
+
+    Neither token nor reply is kept, yet a repeat gets the same token, so that a letter sent twice is the same letter.
+    FAILED_PRECONDITION, reason `USER_NOT_ACTIVATABLE`, if the account is not INACTIVE.
     """
     SuspendUser: _aio.UnaryUnaryMultiCallable[_user_pb2.SuspendUserRequest, _user_pb2.User]
     """Stops an ACTIVE account from buying. Repeating it on a SUSPENDED one changes nothing.
 
-    FAILED_PRECONDITION, reason `USER_NOT_SUSPENDABLE`, if the account is INACTIVE or DEACTIVATED.
+    FAILED_PRECONDITION, reason `USER_NOT_SUSPENDABLE`, if the account is INACTIVE or DEACTIVATED, and reason
+    `LAST_ADMINISTRATOR` if nobody would be left to run the shop.
     """
     ReinstateUser: _aio.UnaryUnaryMultiCallable[_user_pb2.ReinstateUserRequest, _user_pb2.User]
     """Lets a SUSPENDED account buy again. Repeating it on an ACTIVE one changes nothing.
@@ -56,7 +67,29 @@ class UserServiceStub:
     FAILED_PRECONDITION, reason `USER_NOT_REINSTATABLE`, if the account is INACTIVE or DEACTIVATED.
     """
     DeactivateUser: _aio.UnaryUnaryMultiCallable[_user_pb2.DeactivateUserRequest, _empty_pb2.Empty]
-    """Ends an account for good and frees its e-mail address and name. Repeating it changes nothing."""
+    """Ends an account for good and frees its e-mail address and name. Repeating it changes nothing.
+
+    FAILED_PRECONDITION, reason `LAST_ADMINISTRATOR`, if nobody would be left to run the shop.
+    """
+    GrantRole: _aio.UnaryUnaryMultiCallable[_user_pb2.GrantRoleRequest, _user_pb2.User]
+    """Trusts an account with a role, from its next access token on (those last 15 minutes at most). Repeating it changes
+    nothing.
+
+    FAILED_PRECONDITION, reason `USER_DEACTIVATED`, once the account ended.
+    """
+    RevokeRole: _aio.UnaryUnaryMultiCallable[_user_pb2.RevokeRoleRequest, _user_pb2.User]
+    """Takes a role away, from the next access token on (those last 15 minutes at most). Repeating it changes nothing.
+
+    FAILED_PRECONDITION, reason `USER_DEACTIVATED`, once the account ended, and reason `LAST_ADMINISTRATOR` if nobody
+    would be left to run the shop.
+    """
+    CreateAdministrator: _aio.UnaryUnaryMultiCallable[_user_pb2.CreateAdministratorRequest, _user_pb2.User]
+    """Makes sure that the account of an address is ACTIVE, administers the shop and has this password: opens it if there
+    is none, takes it over otherwise. How a shop gets its first administrator, and one who is locked out gets back in.
+
+    Of an account that is there nothing else changes; whoever knew the password before is out. ALREADY_EXISTS, reason
+    `USERNAME_TAKEN`, as for RegisterUser; FAILED_PRECONDITION, reason `USER_NOT_ACTIVATABLE`, if it is SUSPENDED.
+    """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     """Accounts of the people who buy and of those who serve them.
@@ -114,9 +147,25 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_pb2.ActivateUserRequest,
         context: _aio.ServicerContext[_user_pb2.ActivateUserRequest, _abc.Awaitable[_user_pb2.User]],
     ) -> _abc.Awaitable[_user_pb2.User]:
-        """Lets an INACTIVE account buy. Repeating it on an ACTIVE one changes nothing.
+        """Lets an INACTIVE account buy: for whoever has the token that was sent to its address, and for administrators,
+        who need none. Repeating it on an ACTIVE one changes nothing.
 
-        FAILED_PRECONDITION, reason `USER_NOT_ACTIVATABLE`, if the account is SUSPENDED or DEACTIVATED.
+        PERMISSION_DENIED, reason `ACTIVATION_REFUSED`, for a token that is wrong, used, replaced or expired, and for an
+        account that is not there: all the same. FAILED_PRECONDITION, reason `USER_NOT_ACTIVATABLE`, if the account is
+        SUSPENDED or DEACTIVATED.
+        """
+
+    @_abc_1.abstractmethod
+    def IssueActivationToken(
+        self,
+        request: _user_pb2.IssueActivationTokenRequest,
+        context: _aio.ServicerContext[_user_pb2.IssueActivationTokenRequest, _abc.Awaitable[_user_pb2.IssueActivationTokenResponse]],
+    ) -> _abc.Awaitable[_user_pb2.IssueActivationTokenResponse]:
+        """A token by which the owner of an INACTIVE account's address shows that mail reaches them. It is for that address
+        only, and replaces the one before.
+
+        Neither token nor reply is kept, yet a repeat gets the same token, so that a letter sent twice is the same letter.
+        FAILED_PRECONDITION, reason `USER_NOT_ACTIVATABLE`, if the account is not INACTIVE.
         """
 
     @_abc_1.abstractmethod
@@ -127,7 +176,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_user_pb2.User]:
         """Stops an ACTIVE account from buying. Repeating it on a SUSPENDED one changes nothing.
 
-        FAILED_PRECONDITION, reason `USER_NOT_SUSPENDABLE`, if the account is INACTIVE or DEACTIVATED.
+        FAILED_PRECONDITION, reason `USER_NOT_SUSPENDABLE`, if the account is INACTIVE or DEACTIVATED, and reason
+        `LAST_ADMINISTRATOR` if nobody would be left to run the shop.
         """
 
     @_abc_1.abstractmethod
@@ -147,6 +197,46 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_pb2.DeactivateUserRequest,
         context: _aio.ServicerContext[_user_pb2.DeactivateUserRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
-        """Ends an account for good and frees its e-mail address and name. Repeating it changes nothing."""
+        """Ends an account for good and frees its e-mail address and name. Repeating it changes nothing.
+
+        FAILED_PRECONDITION, reason `LAST_ADMINISTRATOR`, if nobody would be left to run the shop.
+        """
+
+    @_abc_1.abstractmethod
+    def GrantRole(
+        self,
+        request: _user_pb2.GrantRoleRequest,
+        context: _aio.ServicerContext[_user_pb2.GrantRoleRequest, _abc.Awaitable[_user_pb2.User]],
+    ) -> _abc.Awaitable[_user_pb2.User]:
+        """Trusts an account with a role, from its next access token on (those last 15 minutes at most). Repeating it changes
+        nothing.
+
+        FAILED_PRECONDITION, reason `USER_DEACTIVATED`, once the account ended.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeRole(
+        self,
+        request: _user_pb2.RevokeRoleRequest,
+        context: _aio.ServicerContext[_user_pb2.RevokeRoleRequest, _abc.Awaitable[_user_pb2.User]],
+    ) -> _abc.Awaitable[_user_pb2.User]:
+        """Takes a role away, from the next access token on (those last 15 minutes at most). Repeating it changes nothing.
+
+        FAILED_PRECONDITION, reason `USER_DEACTIVATED`, once the account ended, and reason `LAST_ADMINISTRATOR` if nobody
+        would be left to run the shop.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateAdministrator(
+        self,
+        request: _user_pb2.CreateAdministratorRequest,
+        context: _aio.ServicerContext[_user_pb2.CreateAdministratorRequest, _abc.Awaitable[_user_pb2.User]],
+    ) -> _abc.Awaitable[_user_pb2.User]:
+        """Makes sure that the account of an address is ACTIVE, administers the shop and has this password: opens it if there
+        is none, takes it over otherwise. How a shop gets its first administrator, and one who is locked out gets back in.
+
+        Of an account that is there nothing else changes; whoever knew the password before is out. ALREADY_EXISTS, reason
+        `USERNAME_TAKEN`, as for RegisterUser; FAILED_PRECONDITION, reason `USER_NOT_ACTIVATABLE`, if it is SUSPENDED.
+        """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _aio.Server) -> None: ...
