@@ -37,6 +37,7 @@ from services.chassis.health import CheckFn, Health
 from services.chassis.metrics import Metrics
 from services.chassis.operations import Operations, answering
 from services.chassis.server import AddToServer, Onion
+from services.chassis.tls import Identity, TlsRefused
 from services.kernel.clock import Clock, SystemClock
 
 _log = telemetry.logger("app")
@@ -67,7 +68,12 @@ class App:
         self.settings = settings
         self.metrics = metrics or Metrics()
         self.health = Health()
+        self.mesh_address = ""
+        """Where workloads call, by certificate; empty without one of ours."""
+
         self.grpc_address = ""
+        """Where guests call."""
+
         self.operations_address = ""
         clock = clock or SystemClock()
         self._onion = Onion(self.metrics, clock)
@@ -118,18 +124,38 @@ class App:
         with _listener(self.settings) as listener:
             server = grpc.aio.server(options=OPTIONS)
             services = await self._register(server)
-            self.grpc_address = _bind(server, self.settings)
+            self._bind(server)
             self.operations_address = _address(self.settings.operations_host, listener.getsockname()[1])
             async with answering(Operations(self.health, self.metrics), listener), self._background:
                 await self.health.announce(services)
                 await server.start()
                 try:
                     await self.health.refresh()
-                    _log.info("started", grpc=self.grpc_address, operations=self.operations_address)
+                    _log.info(
+                        "started",
+                        mesh=self.mesh_address,
+                        grpc=self.grpc_address,
+                        operations=self.operations_address,
+                    )
                     yield self
                 finally:
                     await self._drain(server)
         _log.info("stopped")
+
+    def _bind(self, server: grpc.aio.Server) -> None:
+        """Two doors to the same onion, since grpc cannot ask for a certificate without insisting on one."""
+        told = self.settings
+        identity = Identity(told.tls) if told.tls else None
+        if identity:
+            credentials = identity.for_server(asks_who_calls=True)
+            self.mesh_address = _bind(server, told.mesh_host, told.mesh_port, credentials)
+            self.metrics.gauge(
+                "tls_certificate_ends_timestamp_seconds",
+                "When our certificate ends; it should be replaced long before.",
+                identity.ends_at,
+            )
+        guests = None if told.guests_plaintext or not identity else identity.for_server(asks_who_calls=False)
+        self.grpc_address = _bind(server, told.grpc_host, told.grpc_port, guests)
 
     async def _register(self, server: grpc.aio.Server) -> list[str]:
         services = [
@@ -182,7 +208,7 @@ def main(program: Coroutine[Any, Any, None]) -> None:
     """Runs a program's coroutine to its end; what keeps it from starting is told in one line, exit code 2."""
     try:
         _run(program)
-    except StartRefused as refused:
+    except (StartRefused, TlsRefused) as refused:
         _refuse("cannot start", str(refused))
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
@@ -208,16 +234,19 @@ def _listener(settings: ServiceSettings) -> socket.socket:
     return _bound(settings.operations_host, settings.operations_port)
 
 
-def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> str:
-    address = _address(settings.grpc_host, settings.grpc_port)
-    if settings.grpc_port:
+def _bind(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None) -> str:
+    """Listens there, in plaintext without credentials; the address it became. Raises StartRefused."""
+    address = _address(host, port)
+    if port:
         # grpc tells of a port in use with a page of C++; ours is one line.
-        _bound(settings.grpc_host, settings.grpc_port).close()
+        _bound(host, port).close()
     try:
-        port = server.add_insecure_port(address)
+        bound = (
+            server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        )
     except RuntimeError:
         raise StartRefused(f"cannot listen on {address}") from None
-    return _address(settings.grpc_host, port)
+    return _address(host, bound)
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -28,6 +28,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from services.chassis.tls import TlsFiles, is_loopback
+
 FILE_VARIABLE: Final = "BODEGA_CONFIG"
 SECRETS_VARIABLE: Final = "BODEGA_SECRETS_DIR"
 EXIT_CODE: Final = 2
@@ -54,9 +56,19 @@ class ServiceSettings(BaseSettings):
     service: str
     """The service's one name, as in its proto package."""
 
+    tls: TlsFiles | None = None
+    """Who we are, and whom we trust. Without it there is no mesh port, and calls out stay on this machine."""
+
+    mesh_host: str = "127.0.0.1"
+    mesh_port: int = Field(default=0, ge=0, le=65535)
+    """Where other workloads call, who have to show their certificates; 0 is any free port."""
+
     grpc_host: str = "127.0.0.1"
     grpc_port: int = Field(default=0, ge=0, le=65535)
-    """0 is any free port."""
+    """Where guests call, people with tokens and no certificate: over TLS. 0 is any free port."""
+
+    guests_plaintext: bool = False
+    """Guests call in plaintext instead; only on a loopback host, never in production."""
 
     operations_host: str = "127.0.0.1"
     operations_port: int = Field(default=0, ge=0, le=65535)
@@ -80,10 +92,20 @@ class ServiceSettings(BaseSettings):
     """Keys the digest by which repeated requests are recognised."""
 
     @model_validator(mode="after")
-    def _production_has_secrets(self) -> Self:
-        if self.production and self.request_digest_secret.get_secret_value() == LAPTOP_SECRET:
-            raise ValueError("request_digest_secret must be set in production")
+    def _is_safe(self) -> Self:
+        if dangers := tuple(self._dangers()):
+            raise ValueError("; ".join(dangers))  # one error: pydantic would stop after the first of several
         return self
+
+    def _dangers(self) -> Iterator[str]:
+        if self.tls is None and not self.guests_plaintext:
+            yield "tls must be set, or guests_plaintext on a laptop"
+        if self.guests_plaintext and not is_loopback(self.grpc_host):
+            yield f"guests_plaintext is for a loopback grpc_host, not for {self.grpc_host}"
+        if self.guests_plaintext and self.production:
+            yield "guests_plaintext is refused in production"
+        if self.production and self.request_digest_secret.get_secret_value() == LAPTOP_SECRET:
+            yield "request_digest_secret must be set in production"
 
     @classmethod
     def settings_customise_sources(

@@ -59,7 +59,14 @@ class Service(Generic[Tx]):
 
         One per target.
         """
-        channel = client.connect(target, *files, metrics=self.app.metrics, clock=self.clock, ids=self.ids)
+        channel = client.connect(
+            target,
+            *files,
+            tls=self.app.settings.tls,
+            metrics=self.app.metrics,
+            clock=self.clock,
+            ids=self.ids,
+        )
         self._open.push_async_callback(channel.close)
         return channel
 

@@ -252,6 +252,7 @@ class Shop:
         grpc = {other: f"{HOST}:{port}" for other, port in self._ports.grpc.items()}
         settings: dict[str, object] = {
             "grpc_port": self._ports.grpc[name],
+            "guests_plaintext": True,
             "operations_port": self._ports.operations[name],
             "database_url": sqlite_url(self.folder.databases[name]),
             "nats_url": f"nats://{HOST}:{self._ports.nats}",

@@ -30,7 +30,7 @@ def made(handler: Any = None, **settings: Any) -> app.App:
     async def echo(request: Any, _context: Any) -> Any:
         return Pong(name=request.name)
 
-    server = app.App(ServiceSettings(service="playground", **settings))
+    server = app.App(ServiceSettings(service="playground", guests_plaintext=True, **settings))
     server.serve(playground.add_to_server, {"Read": handler or echo}, FILE)
     return server
 
@@ -244,9 +244,10 @@ async def test_a_program_that_cannot_start_says_why_in_one_line(setting: str, va
 
 
 async def spawn(environment: dict[str, str]) -> Process:
+    told = {**os.environ, "BODEGA_PLAYGROUND__GUESTS_PLAINTEXT": "true", **environment}
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.chassis.program",
-        stdin=PIPE, stdout=PIPE, stderr=PIPE, env={**os.environ, **environment},
+        stdin=PIPE, stdout=PIPE, stderr=PIPE, env=told,
     )  # fmt: skip
 
 

@@ -17,7 +17,13 @@ class BakerySettings(ServiceSettings):
     breads: tuple[str, ...] = ("rye",)
 
 
+LAPTOP = {"BODEGA_BAKERY__GUESTS_PLAINTEXT": "true"}
+TLS = {"BODEGA_BAKERY__TLS__CERTIFICATE": "bakery.pem", "BODEGA_BAKERY__TLS__AUTHORITIES": "authorities.pem"}
+
+
 def loaded(**environment: str) -> BakerySettings:
+    if not any("TLS" in name or "PLAINTEXT" in name for name in environment):
+        environment |= LAPTOP
     return config.load(BakerySettings, "bakery", environment)
 
 
@@ -103,8 +109,30 @@ def test_a_value_that_is_no_json_where_json_is_due_is_refused() -> None:
 
 
 def test_production_wants_a_secret_of_its_own() -> None:
-    assert mistakes(BODEGA_BAKERY__PRODUCTION="true") == ["request_digest_secret must be set in production"]
-    assert loaded(BODEGA_BAKERY__PRODUCTION="true", BODEGA_BAKERY__REQUEST_DIGEST_SECRET="own").production
+    assert mistakes(**TLS, BODEGA_BAKERY__PRODUCTION="true") == [
+        "request_digest_secret must be set in production"
+    ]
+    own = {**TLS, "BODEGA_BAKERY__REQUEST_DIGEST_SECRET": "own"}
+    assert loaded(**own, BODEGA_BAKERY__PRODUCTION="true").production
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"GUESTS_PLAINTEXT": "false"}, "tls must be set"),
+        ({"GUESTS_PLAINTEXT": "true", "GRPC_HOST": "10.0.0.1"}, "for a loopback grpc_host"),
+        ({"GUESTS_PLAINTEXT": "true", "GRPC_HOST": "bakery.example"}, "for a loopback grpc_host"),
+        ({"GUESTS_PLAINTEXT": "true", "PRODUCTION": "true"}, "refused in production"),
+        ({"TLS__CERTIFICATE": "bakery.pem"}, "tls__authorities"),
+    ],
+)
+def test_plaintext_is_for_laptops_that_ask_for_it(told: dict[str, str], why: str) -> None:
+    assert why in "\n".join(mistakes(**{f"BODEGA_BAKERY__{name}": value for name, value in told.items()}))
+
+
+def test_dangers_are_told_at_once() -> None:
+    [told] = mistakes(**LAPTOP, BODEGA_BAKERY__PRODUCTION="true", BODEGA_BAKERY__GRPC_HOST="10.0.0.1")
+    assert len(told.split("; ")) == 3
 
 
 def test_a_program_with_mistakes_ends_with_code_2_and_a_line_each(
@@ -123,4 +151,4 @@ def test_a_program_with_mistakes_ends_with_code_2_and_a_line_each(
 def test_made_directly_it_ignores_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRPC_PORT", "9")
     monkeypatch.setenv("BODEGA_BAKERY__GRPC_PORT", "9")
-    assert BakerySettings(service="bakery").grpc_port == 0
+    assert BakerySettings(service="bakery", guests_plaintext=True).grpc_port == 0

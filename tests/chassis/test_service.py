@@ -31,7 +31,10 @@ def made(path: Path) -> str:
 @pytest.fixture
 def settings(tmp_path: Path) -> ServiceSettings:
     return ServiceSettings(
-        service="order", database_url=made(tmp_path / "order.db"), nats_url="nats://127.0.0.1:1"
+        service="order",
+        guests_plaintext=True,
+        database_url=made(tmp_path / "order.db"),
+        nats_url="nats://127.0.0.1:1",
     )
 
 
@@ -45,8 +48,8 @@ async def test_what_is_published_is_heard_and_both_sides_show_how_far_they_are(t
 
     async with NatsServer(tmp_path / "nats") as nats:
         a, b = made(tmp_path / "a.db"), made(tmp_path / "b.db")
-        speaking = ServiceSettings(service="order", database_url=a, nats_url=nats.url)
-        listening = ServiceSettings(service="listener", database_url=b, nats_url=nats.url)
+        speaking = ServiceSettings(service="order", guests_plaintext=True, database_url=a, nats_url=nats.url)
+        listening = speaking.model_copy(update={"service": "listener", "database_url": b})
         async with (
             opened(speaking, lambda session, _: Transaction(session)) as speaker,
             opened(listening, lambda session, _: Transaction(session)) as listener,

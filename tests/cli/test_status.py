@@ -34,7 +34,7 @@ def test_programs_that_do_not_answer_are_not_serving() -> None:
     ("required", "health", "serving"), [(False, "DEGRADED", True), (True, "NOT_SERVING", False)]
 )
 async def test_a_service_says_what_it_lacks(required: bool, health: str, serving: bool) -> None:  # noqa: FBT001
-    server = app.App(ServiceSettings(service="order"))
+    server = app.App(ServiceSettings(service="order", guests_plaintext=True))
 
     async def away() -> bool:
         return False

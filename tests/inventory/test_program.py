@@ -46,6 +46,7 @@ async def program(
     environment = {
         **os.environ,
         "BODEGA_INVENTORY__DATABASE_URL": url,
+        "BODEGA_INVENTORY__GUESTS_PLAINTEXT": "true",
         "BODEGA_INVENTORY__GRPC_PORT": str(grpc_port),
         "BODEGA_INVENTORY__OPERATIONS_PORT": str(operations_port),
         "BODEGA_INVENTORY__NATS_URL": f"nats://127.0.0.1:{free_port()}",
@@ -94,7 +95,7 @@ async def test_what_happens_is_told_to_the_broker(
     url: str, tmp_path: Path, check_invariants: Figures
 ) -> None:
     async with NatsServer(tmp_path / "nats") as broker:
-        settings = Settings(service="inventory", database_url=url, nats_url=broker.url)
+        settings = Settings(service="inventory", guests_plaintext=True, database_url=url, nats_url=broker.url)
         async with assembled(settings) as server, server.running():
             async with client.connect(server.grpc_address, pb.DESCRIPTOR) as channel:
                 await beans(channel, 5)

@@ -44,6 +44,7 @@ ADA = user_pb2.RegisterUserRequest(
 def settings_of_user(folder: Path, nats_url: str) -> UserSettings:
     return UserSettings(
         service="user",
+        guests_plaintext=True,
         database_url=migrated(folder, "user"),
         nats_url=nats_url,
         password_time_cost=1,
@@ -58,7 +59,10 @@ async def test_who_registers_is_welcomed_once_on_the_console(
     async with NatsServer(tmp_path / "nats") as nats:
         user_settings = settings_of_user(tmp_path, nats.url)
         notification_settings = NotificationSettings(
-            service="notification", database_url=migrated(tmp_path, "notification"), nats_url=nats.url
+            service="notification",
+            guests_plaintext=True,
+            database_url=migrated(tmp_path, "notification"),
+            nats_url=nats.url,
         )
         async with (
             user_program.assembled(user_settings) as user,
@@ -98,6 +102,7 @@ async def test_a_process_killed_right_after_a_send_repeats_the_letter_under_its_
         told = {
             "DATABASE_URL": migrated(tmp_path, "notification"),
             "NATS_URL": nats.url,
+            "GUESTS_PLAINTEXT": "true",
             "USER_TARGET": user.grpc_address,
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": str(post.port),

@@ -69,7 +69,9 @@ async def test_late_money_told_by_payment_stands_in_the_order_and_status_shows_w
     before = await rejected(database_url)
     async with NatsServer(tmp_path / "nats") as nats:
         await tell_of_late_money(nats)
-        settings = OrderSettings(service="order", database_url=database_url, nats_url=nats.url)
+        settings = OrderSettings(
+            service="order", guests_plaintext=True, database_url=database_url, nats_url=nats.url
+        )
         async with (
             assembled(settings) as server,
             server.running(),

@@ -37,6 +37,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
 
 
 def environment(**settings: object) -> dict[str, str]:
+    settings = {"guests_plaintext": True, **settings}
     return {
         **os.environ,
         **{f"BODEGA_PAYMENT__{name}".upper(): str(value) for name, value in settings.items()},
@@ -101,7 +102,11 @@ async def test_what_happens_is_told_to_the_broker(
 ) -> None:
     async with NatsServer(tmp_path / "nats") as broker:
         settings = PaymentSettings(
-            service="payment", database_url=url, provider_database_url=provider_url, nats_url=broker.url
+            service="payment",
+            guests_plaintext=True,
+            database_url=url,
+            provider_database_url=provider_url,
+            nats_url=broker.url,
         )
         async with assembled(settings) as server, server.running():
             async with client.connect(server.grpc_address, pb.DESCRIPTOR) as channel:

@@ -76,7 +76,9 @@ def test_secrets_that_are_none(secret: str) -> None:
     with pytest.raises(ValueError, match="must"):
         key(secret)
     with pytest.raises(ValidationError) as refused:
-        PaymentSettings(service="payment", provider_database_url="sqlite://", webhook_secret=secret)
+        PaymentSettings(
+            service="payment", guests_plaintext=True, provider_database_url="sqlite://", webhook_secret=secret
+        )
     assert "webhook_secret" in str(refused.value)
 
 
@@ -85,6 +87,7 @@ def test_production_has_a_secret_of_its_own() -> None:
     settings = {
         "service": "payment",
         "provider_database_url": "sqlite://",
+        "tls": {"certificate": "payment.pem", "authorities": "authorities.pem"},
         "production": True,
         "request_digest_secret": "of production",
     }

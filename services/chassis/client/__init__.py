@@ -16,13 +16,16 @@ from google.protobuf.descriptor import FileDescriptor
 from services.chassis import contract
 from services.chassis.client.deadline import Deadline, budget_s, spent
 from services.chassis.client.layer import Layer, Outgoing, Send
+from services.chassis.client.line import Line
 from services.chassis.client.request_id import RequestId
 from services.chassis.client.retry import Retry
 from services.chassis.client.telemetry import Telemetry
 from services.chassis.client.trace import TRACEPARENT, Trace, traceparent
 from services.chassis.contract import ContractError, Method
+from services.chassis.identity.workload import workload_serving
 from services.chassis.metrics import Metrics
 from services.chassis.policy.budget import RetryBudget
+from services.chassis.tls import TlsFiles
 from services.kernel.clock import Clock, SystemClock
 from services.kernel.ids import Ids, TimeOrderedIds
 
@@ -46,6 +49,7 @@ OPTIONS: Final = (
 def connect(
     target: str,
     *files: FileDescriptor,
+    tls: TlsFiles | None = None,
     metrics: Metrics | None = None,
     clock: Clock | None = None,
     ids: Ids | None = None,
@@ -53,6 +57,9 @@ def connect(
     random: Callable[[], float] = system_random.random,
 ) -> "Channel":
     """A channel for the stubs of the services declared in `files`. Make one per target, in the event loop.
+
+    `tls` says who we are; then the target must be a mesh port of the workload that these services belong to.
+    Without it calls are in plaintext, and only to this machine. Raises TlsRefused, see `Line`.
 
     Calls raise grpc.aio.AioRpcError; `status.reason` tells why. Cancelling the task that awaits a call
     cancels the call. `timeout=` asks for more or less time than the contract gives, but never gets more than
@@ -75,8 +82,8 @@ def connect(
             on_retry=lambda method: retries.labels(method.service, method.name).inc(),
         ),
     )
-    raw = grpc.aio.insecure_channel(target, options=OPTIONS)
-    return Channel(target, raw, layers, contract.by_path(*files), clock)
+    line = Line(target, OPTIONS, files=tls, workload=_workload(files) if tls else "")
+    return Channel(line, layers, contract.by_path(*files), clock)
 
 
 class Channel(grpc.aio.Channel):
@@ -84,23 +91,27 @@ class Channel(grpc.aio.Channel):
 
     def __init__(
         self,
-        target: str,
-        raw: grpc.aio.Channel,
+        line: Line,
         layers: tuple[Layer, ...],
         methods: dict[str, Method],
         clock: Clock,
     ) -> None:
-        self.target = target
-        self._raw = raw
+        self.target = line.target
+        self._line = line
         self._layers = layers
         self._methods = methods
         self._clock = clock
         self._monotonic = clock.monotonic
 
+    @property
+    def raw(self) -> grpc.aio.Channel:
+        """The grpc channel that carries calls at the moment."""
+        return self._line.raw
+
     def without_retries(self) -> "Channel":
         """The same connection for callers who repeat calls themselves: only one layer may."""
         layers = tuple(layer for layer in self._layers if not isinstance(layer, Retry))
-        return Channel(self.target, self._raw, layers, self._methods, self._clock)
+        return Channel(self._line, layers, self._methods, self._clock)
 
     def unary_unary(  # type: ignore[override]  # returns plain awaitables, not grpc's call objects
         self,
@@ -110,7 +121,7 @@ class Channel(grpc.aio.Channel):
         _registered_method: bool | None = None,  # noqa: FBT001 (generated code passes it)
     ) -> Callable[..., Awaitable[Any]]:
         declared = self._declared(method)
-        wire = self._raw.unary_unary(method, request_serializer, response_deserializer)
+        wire = self._line.unary_unary(method, request_serializer, response_deserializer)
         send = _wire(wire, self._monotonic)
         for layer in reversed(self._layers):
             send = layer.around(declared, send)
@@ -134,7 +145,7 @@ class Channel(grpc.aio.Channel):
     ) -> Callable[..., grpc.aio.UnaryStreamCall[Any, Any]]:
         """Streams are traced and end with the current request; who reads one resumes it if it breaks."""
         declared = self._declared(method)
-        wire = self._raw.unary_stream(method, request_serializer, response_deserializer)
+        wire = self._line.unary_stream(method, request_serializer, response_deserializer)
 
         def call(
             request: Any, *, timeout: float | None = None, metadata: Any = None
@@ -142,11 +153,12 @@ class Channel(grpc.aio.Channel):
             given_s = budget_s(float("inf") if timeout is None else timeout, self._monotonic())
             if given_s <= 0:
                 raise spent(declared)
-            return wire(
+            stream: grpc.aio.UnaryStreamCall[Any, Any] = wire(
                 request,
                 timeout=None if given_s == float("inf") else given_s,
                 metadata=(*(metadata or ()), (TRACEPARENT, traceparent())),
             )
+            return stream
 
         return call
 
@@ -156,7 +168,7 @@ class Channel(grpc.aio.Channel):
     stream_stream = stream_unary
 
     async def close(self, grace: float | None = None) -> None:
-        await self._raw.close(grace)
+        await self._line.close(grace)
 
     async def __aenter__(self) -> Self:
         return self
@@ -170,13 +182,13 @@ class Channel(grpc.aio.Channel):
         await self.close()
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: FBT001, FBT002
-        return self._raw.get_state(try_to_connect)
+        return self._line.get_state(try_to_connect=try_to_connect)
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        await self._raw.wait_for_state_change(last_observed_state)
+        await self._line.raw.wait_for_state_change(last_observed_state)
 
     async def channel_ready(self) -> None:
-        await self._raw.channel_ready()
+        await self._line.raw.channel_ready()
 
     def _declared(self, path: str) -> Method:
         method = self._methods.get(path)
@@ -185,7 +197,14 @@ class Channel(grpc.aio.Channel):
         return method
 
 
-def _wire(wire: grpc.aio.UnaryUnaryMultiCallable[Any, Any], monotonic: Callable[[], float]) -> Send:
+def _workload(files: tuple[FileDescriptor, ...]) -> str:
+    found = {workload_serving(f"{file.package}.") for file in files}
+    if len(found) != 1:
+        raise ContractError(f"no single workload answers for {', '.join(file.name for file in files)}")
+    return found.pop()
+
+
+def _wire(wire: Callable[..., Awaitable[Any]], monotonic: Callable[[], float]) -> Send:
     async def sent(call: Outgoing) -> Any:
         return await wire(call.request, timeout=max(call.deadline - monotonic(), 0.0), metadata=call.metadata)
 

@@ -39,7 +39,7 @@ async def bare() -> None:
 async def onion() -> None:
     """As a service runs: telemetry, a log line a call, metrics, deadline, validation, health, reflection."""
     telemetry.configure_logging("echo", "info")
-    served = app.App(ServiceSettings(service="echo"))
+    served = app.App(ServiceSettings(service="echo", guests_plaintext=True))
     served.serve(order_pb2_grpc.add_OrderServiceServicer_to_server, echo(), order_pb2.DESCRIPTOR)
     async with served.running():
         await commands.obey(port=int(served.grpc_address.rpartition(":")[2]))

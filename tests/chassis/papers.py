@@ -1,0 +1,37 @@
+"""Certificates for tests: good ones of workloads, and those that nobody should accept."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from services.chassis.tls import TlsFiles
+from services.cli import certificates
+from services.cli.certificates import Certificates, Signed
+
+
+class Papers:
+    """An authority in a folder, and files of the workloads it vouches for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.authority = certificates.authority(datetime.now(UTC))
+        self._folder = folder
+        self._folder.mkdir(exist_ok=True)
+        self.trust(self.authority)
+
+    def of(self, workload: str, *, signer: Signed | None = None, lives: timedelta | None = None) -> TlsFiles:
+        """Files of a workload, each time with a fresh certificate."""
+        path = self._folder / f"{workload}.pem"
+        lives = lives or timedelta(hours=1)
+        certificates.leaf(signer or self.authority, workload, datetime.now(UTC), lives=lives).write(path)
+        return TlsFiles(certificate=path, authorities=self.authorities)
+
+    def trust(self, *authorities: Signed) -> None:
+        Certificates(self._folder).trust(authority.certificate for authority in authorities)
+
+    @property
+    def authorities(self) -> Path:
+        return self._folder / "authorities.pem"
+
+
+def stranger() -> Signed:
+    """An authority that nobody trusts."""
+    return certificates.authority(datetime.now(UTC))
