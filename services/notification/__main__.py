@@ -14,6 +14,7 @@ from services.chassis import client
 from services.chassis.app import App
 from services.chassis.events import inbox
 from services.chassis.service import main, opened
+from services.notification.activation import ActivationLinks
 from services.notification.channels import ChannelPort, Console
 from services.notification.config import NotificationSettings
 from services.notification.consumers import reactions
@@ -47,7 +48,7 @@ async def assembled(settings: NotificationSettings) -> AsyncIterator[App]:
 
 def _mail(settings: NotificationSettings, users: client.Channel) -> Mail:
     # The sender repeats what fails; only one layer may.
-    recipients = Recipients(UserServiceStub(users.without_retries()))
+    stub = UserServiceStub(users.without_retries())
     username, password = settings.smtp_username, settings.smtp_password
     encrypted = settings.smtp_security != "none"
     mail_server = MailServer(
@@ -59,7 +60,8 @@ def _mail(settings: NotificationSettings, users: client.Channel) -> Mail:
         password=password.get_secret_value() if password else None,
         tls=ssl.create_default_context(cafile=settings.smtp_ca_file) if encrypted else None,
     )
-    return Mail(mail_server, recipients, sender=settings.mail_sender)
+    links = ActivationLinks(stub, settings.activation_page)
+    return Mail(mail_server, Recipients(stub), links, sender=settings.mail_sender)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from email.errors import MessageError
 from email.headerregistry import Address
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -42,6 +43,10 @@ class NotificationSettings(ServiceSettings):
 
     mail_from_name: str = Field(default="Bodega", max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")
 
+    activation_page: str = ""
+    """Where a welcome sends its reader to activate their account: a page of the shop's own, which takes
+    `user_id` and `token` from the fragment of its address and calls ActivateUser. Empty: there is no link."""
+
     @property
     def mail_port(self) -> int:
         return self.smtp_port or PORTS[self.smtp_security]
@@ -63,6 +68,20 @@ class NotificationSettings(ServiceSettings):
             raise ValueError("smtp_password would be sent in clear: smtp_security must be starttls or tls")
         if self.smtp_ca_file is not None and not self.smtp_ca_file.is_file():
             raise ValueError("smtp_ca_file is not a file")
+        return self
+
+    @model_validator(mode="after")
+    def _activation_page_keeps_secrets(self) -> Self:
+        if not self.activation_page:
+            return self
+        try:
+            page = urlsplit(self.activation_page)
+        except ValueError:
+            page = urlsplit("")
+        if not page.hostname or page.fragment or page.scheme not in ("https", "http"):
+            raise ValueError("activation_page must be the address of a page, without a fragment")
+        if page.scheme == "http" and not _is_here(page.hostname):
+            raise ValueError("activation_page would be read in clear: it must be https")
         return self
 
     def _has_an_address(self) -> bool:

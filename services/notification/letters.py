@@ -59,9 +59,14 @@ class Recipient:
     """BCP 47; empty: the shop's own."""
 
 
-def letter(notification: Notification, recipient: Recipient, *, sender: Address) -> EmailMessage:
-    """The letter. Raises BadAddress."""
-    language, title, body = _said(notification, recipient.language_code)
+def letter(
+    notification: Notification, recipient: Recipient, *, sender: Address, link: str = ""
+) -> EmailMessage:
+    """The letter, with the link by which its reader activates their account, if there is one.
+
+    Raises BadAddress.
+    """
+    language, title, body = _said(notification, recipient.language_code, link)
     name = _on_one_line(recipient.name)
     mail = EmailMessage(policy=SMTP)
     mail["From"] = sender
@@ -78,6 +83,8 @@ def letter(notification: Notification, recipient: Recipient, *, sender: Address)
         "closing": language.closing,
     }
     html = {part: escape(words) for part, words in parts.items()}
+    if link:
+        html["body"] = html["body"].replace(escape(link), f'<a href="{escape(link)}">{escape(link)}</a>')
     # Quoted-printable: some servers still take seven bits only.
     mail.set_content(_TEXT.substitute(parts), cte="quoted-printable")
     mail.add_alternative(_HTML.substitute(html), subtype="html", cte="quoted-printable")
@@ -87,12 +94,17 @@ def letter(notification: Notification, recipient: Recipient, *, sender: Address)
     return mail
 
 
-def _said(notification: Notification, language_code: str) -> tuple[Language, str, str]:
-    """In the reader's language if it has words for the fact, else as it was written down."""
-    message = notification.message
-    language = wording.spoken(language_code)
-    if language is not wording.SHOP:
-        said = language.says(notification.fact.event_type.rpartition(".")[2], message.particulars)
+def _said(notification: Notification, language_code: str, link: str) -> tuple[Language, str, str]:
+    """In the reader's language if it has words for the fact, else as it was written down.
+
+    What was written down has no link, so with one the shop's own words are said anew too.
+    """
+    message, event = notification.message, notification.fact.event_type.rpartition(".")[2]
+    particulars = {**message.particulars, wording.ACTIVATION_LINK: link} if link else message.particulars
+    for language in (wording.spoken(language_code), wording.SHOP):
+        if language is wording.SHOP and not link:
+            break
+        said = language.says(event, particulars)
         if said is not None:
             return language, *said
     return wording.SHOP, message.title, message.body

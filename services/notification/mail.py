@@ -14,6 +14,7 @@ from typing import Final, Literal
 import aiosmtplib
 from bodega.user.v1 import user_events_pb2 as users
 
+from services.notification.activation import ActivationLinks
 from services.notification.channels import NotSent, Undeliverable
 from services.notification.domain import Notification
 from services.notification.letters import BadAddress, Recipient, letter
@@ -76,9 +77,12 @@ class MailServer:
 class Mail:
     """The channel that e-mails."""
 
-    def __init__(self, server: MailServer, recipients: Recipients, *, sender: Address) -> None:
+    def __init__(
+        self, server: MailServer, recipients: Recipients, links: ActivationLinks, *, sender: Address
+    ) -> None:
         self._server = server
         self._recipients = recipients
+        self._links = links
         self._sender = sender
 
     async def send(self, notification: Notification) -> None:
@@ -89,7 +93,7 @@ class Mail:
                 recipient = await self._recipients.find(
                     notification.message.user_id, even_if_closed=_is_farewell(notification)
                 )
-                mail = self._letter(notification, recipient)
+                mail = self._letter(notification, recipient, await self._links.link(notification))
                 await client.connect()
                 await client.sendmail(self._sender.addr_spec, [recipient.address], mail.as_bytes())
             with suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
@@ -99,9 +103,9 @@ class Mail:
         finally:
             client.close()
 
-    def _letter(self, notification: Notification, recipient: Recipient) -> EmailMessage:
+    def _letter(self, notification: Notification, recipient: Recipient, link: str) -> EmailMessage:
         try:
-            return letter(notification, recipient, sender=self._sender)
+            return letter(notification, recipient, sender=self._sender, link=link)
         except BadAddress:
             raise Undeliverable(BAD_ADDRESS) from None
 

@@ -17,6 +17,7 @@ from bodega.user.v1 import user_pb2, user_pb2_grpc
 
 from services.kernel import errors
 from services.kernel.clock import SystemClock
+from services.notification.activation import ActivationLinks
 from services.notification.domain import Channel, Notification, State
 from services.notification.mail import Mail, MailServer
 from services.notification.recipients import Recipients
@@ -122,6 +123,10 @@ class UserNotFound(errors.NotFound):
     """User {user_id} does not exist."""
 
 
+class UserNotActivatable(errors.WrongState):
+    """User {user_id} is not inactive."""
+
+
 def no_reason(_: str) -> None:
     """The service answers."""
 
@@ -133,6 +138,7 @@ class Users(user_pb2_grpc.UserServiceServicer):
         self.stub: user_pb2_grpc.UserServiceStub
         self.known: dict[str, user_pb2.User] = {}
         self.refuse: Callable[[str], None] = no_reason
+        self.issued: list[user_pb2.IssueActivationTokenRequest] = []
 
     def add(self, user_id: str, email: str = "ada@example.com", **more: Any) -> None:
         more.setdefault("username", "ada")
@@ -145,6 +151,15 @@ class Users(user_pb2_grpc.UserServiceServicer):
             raise UserNotFound(user_id=request.user_id)
         return self.known[request.user_id]
 
+    async def IssueActivationToken(
+        self, request: user_pb2.IssueActivationTokenRequest, context: Any
+    ) -> user_pb2.IssueActivationTokenResponse:
+        self.refuse(request.user_id)
+        self.issued.append(request)
+        if self.known[request.user_id].state != user_pb2.User.STATE_INACTIVE:
+            raise UserNotActivatable(user_id=request.user_id)
+        return user_pb2.IssueActivationTokenResponse(activation_token=f"token-of-{request.request_id}")
+
 
 @dataclass
 class Scene:
@@ -154,6 +169,7 @@ class Scene:
     watched: Watched
     users: Users
     post: Post
+    activation_page: str = ""
 
     async def add(self, *messages: Notification) -> None:
         await add(self.store, *messages)
@@ -163,7 +179,8 @@ class Scene:
         """A sender at work, whose waits between tries are none. `server`: as MailServer takes it."""
         options: dict[str, Any] = {"security": "none", "timeout_s": 5.0} | server
         where = MailServer("127.0.0.1", port, **options)
-        channels = {Channel.EMAIL: Mail(where, Recipients(self.users.stub), sender=SHOP)}
+        links = ActivationLinks(self.users.stub, self.activation_page)
+        channels = {Channel.EMAIL: Mail(where, Recipients(self.users.stub), links, sender=SHOP)}
         sender = Sender(self.store, channels, clock=SystemClock(), random=lambda: 0.0)
         task = asyncio.create_task(sender.run())
         try:

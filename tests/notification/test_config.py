@@ -42,6 +42,12 @@ def test_letters_are_from_the_shop() -> None:
         ({"SMTP_SECURITY": "ssl"}, "smtp_security"),
         ({"SMTP_CA_FILE": "/nowhere/ca.pem"}, "smtp_ca_file"),
         ({"SMTP_TIMEOUT_S": "0"}, "smtp_timeout_s"),
+        ({"ACTIVATION_PAGE": "shop.example/activate"}, "activation_page"),
+        ({"ACTIVATION_PAGE": "ftp://shop.example/activate"}, "activation_page"),
+        ({"ACTIVATION_PAGE": "https://"}, "activation_page"),
+        ({"ACTIVATION_PAGE": "https://shop.example/activate#here"}, "activation_page"),
+        ({"ACTIVATION_PAGE": "http://shop.example/activate"}, "in clear"),
+        ({"ACTIVATION_PAGE": "https://[shop/activate"}, "activation_page"),
     ],
 )
 def test_what_cannot_work_is_refused_at_the_start(wrong: dict[str, str], said: str) -> None:
@@ -56,6 +62,13 @@ def test_on_this_machine_a_password_may_travel_in_clear() -> None:
     for host in ("localhost", "127.0.0.1", "::1"):
         settings = loaded(**MAIL | secrets | {"SMTP_HOST": host})
         assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "page", ["https://shop.example/activate?from=mail", "http://127.0.0.1:8080/activate"]
+)
+def test_an_activation_page_is_read_by_nobody_else(page: str) -> None:
+    assert loaded(ACTIVATION_PAGE=page).activation_page == page
 
 
 def test_a_password_may_come_as_a_file(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import re
 import sys
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import orjson
 import pytest
@@ -86,6 +88,42 @@ async def test_who_registers_is_welcomed_once_on_the_console(
     assert [line["notification_id"] for line in printed] == [welcome.notification_id]
     assert (printed[0]["title"], printed[0]["user_id"]) == ("Welcome", registered.user_id)
     assert b"ada@example.com" not in orjson.dumps(printed)
+
+
+async def test_who_follows_the_link_in_their_welcome_may_buy(tmp_path: Path) -> None:
+    async with (
+        NatsServer(tmp_path / "nats") as nats,
+        post_office() as post,
+        user_program.assembled(settings_of_user(tmp_path, nats.url)) as user,
+        user.running(),
+        notification_program.assembled(
+            NotificationSettings(
+                service="notification",
+                database_url=migrated(tmp_path, "notification"),
+                nats_url=nats.url,
+                user_target=user.grpc_address,
+                smtp_host="127.0.0.1",
+                smtp_port=post.port,
+                smtp_security="none",
+                mail_from="shop@bodega.example",
+                activation_page="https://shop.example/activate",
+            )
+        ) as notification,
+        notification.running(),
+        client.connect(user.grpc_address, user_pb2.DESCRIPTOR) as to_user,
+    ):
+        users = UserServiceStub(to_user)
+        registered = await users.RegisterUser(ADA)
+        await eventually(lambda: arrived(post.letters, 1))
+        [welcome] = post.read()
+        body = welcome.get_body(("plain",))
+        assert body is not None
+        link = re.search(r"https://shop\.example/activate#(\S+)", body.get_content())
+        assert link
+        said = parse_qs(link[1])
+        assert said["user_id"] == [registered.user_id]
+        request = user_pb2.ActivateUserRequest(user_id=registered.user_id, activation_token=said["token"][0])
+        assert (await users.ActivateUser(request)).state == user_pb2.User.STATE_ACTIVE
 
 
 async def test_a_process_killed_right_after_a_send_repeats_the_letter_under_its_message_id(

@@ -10,6 +10,9 @@ from typing import Final
 from services.notification.wording import english, german
 from services.notification.wording.language import Language
 
+ACTIVATION_LINK: Final = "activation_link"
+"""The particular that no fact says and no row keeps: it is only there while a welcome is sent."""
+
 SHOP: Final = english.LANGUAGE
 """The shop's own language: has a text for every fact that is told."""
 

@@ -35,7 +35,11 @@ LANGUAGE: Final = Language(
         "PaymentRefunded": Text(
             "Payment refunded", "{amount} for your order {order_id} are on their way back to you."
         ),
-        "UserRegistered": Text("Welcome", "Your account is registered and waits to be activated."),
+        "UserRegistered": Text(
+            "Welcome",
+            "Your account is registered and waits to be activated.",
+            with_also={"activation_link": "To activate it, open this within two days: {activation_link}"},
+        ),
         "UserActivated": Text("Account activated", "Your account is active: you can buy now."),
         "UserSuspended": Text("Account suspended", "Your account is suspended: you cannot buy for now."),
         "UserReinstated": Text("Account reinstated", "Your account is active again."),

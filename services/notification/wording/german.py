@@ -39,7 +39,9 @@ LANGUAGE: Final = Language(
             "Zahlung erstattet", "{amount} für Ihre Bestellung {order_id} sind auf dem Weg zurück zu Ihnen."
         ),
         "UserRegistered": Text(
-            "Willkommen", "Ihr Konto ist angelegt und wartet darauf, dass Sie es freischalten."
+            "Willkommen",
+            "Ihr Konto ist angelegt und wartet darauf, dass Sie es freischalten.",
+            with_also={"activation_link": "Öffnen Sie dazu innerhalb von zwei Tagen: {activation_link}"},
         ),
         "UserActivated": Text("Konto freigeschaltet", "Ihr Konto ist frei: Sie können jetzt einkaufen."),
         "UserSuspended": Text(
