@@ -9,7 +9,8 @@ MAIL = {"SMTP_HOST": "mail.example", "MAIL_FROM": "shop@bodega.example"}
 
 
 def loaded(**variables: str) -> NotificationSettings:
-    environment = {f"BODEGA_NOTIFICATION__{name}": value for name, value in variables.items()}
+    said = {"GUESTS_PLAINTEXT": "true", **variables}
+    environment = {f"BODEGA_NOTIFICATION__{name}": value for name, value in said.items()}
     return load(NotificationSettings, "notification", environment)
 
 
@@ -74,7 +75,8 @@ def test_an_activation_page_is_read_by_nobody_else(page: str) -> None:
 def test_a_password_may_come_as_a_file(tmp_path: Path) -> None:
     for name in ("username", "password"):
         (tmp_path / f"bodega_notification__smtp_{name}").write_text("hunter2")
-    environment = {f"BODEGA_NOTIFICATION__{name}": value for name, value in MAIL.items()}
+    said = {"GUESTS_PLAINTEXT": "true", **MAIL}
+    environment = {f"BODEGA_NOTIFICATION__{name}": value for name, value in said.items()}
     settings = load(NotificationSettings, "notification", environment | {"BODEGA_SECRETS_DIR": str(tmp_path)})
     assert settings.smtp_password is not None
     assert settings.smtp_password.get_secret_value() == "hunter2"

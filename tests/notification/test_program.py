@@ -99,6 +99,7 @@ async def test_who_follows_the_link_in_their_welcome_may_buy(tmp_path: Path) -> 
         notification_program.assembled(
             NotificationSettings(
                 service="notification",
+                guests_plaintext=True,
                 database_url=migrated(tmp_path, "notification"),
                 nats_url=nats.url,
                 user_target=user.grpc_address,
