@@ -41,7 +41,7 @@ _MARGIN_S: Final = 0.005
 _CLIENT_LEFT: Final = 499  # nginx's word for it; only logs and metrics ever see it
 _JSON_TYPE: Final = b"application/json"
 _CHARSETS: Final = (b"", b"charset=utf-8", b'charset="utf-8"')
-_JSON: Final = (b"content-type", b"application/json")
+_JSON: Final = (b"content-type", _JSON_TYPE)
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _CLOSE: Final = (b"connection", b"close")
 
@@ -49,7 +49,7 @@ _log = telemetry.logger(__name__)
 
 
 class Edge:
-    """Serves a site. An ASGI application."""
+    """Serves a site. An ASGI application for connections of `http1`."""
 
     def __init__(
         self,
@@ -128,11 +128,12 @@ def _allow(methods: tuple[str, ...]) -> bytes:
 class _Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_edge", "_ended", "_receive", "_route", "_scope", "_send", "_started")
+    __slots__ = ("_edge", "_ended", "_presence", "_receive", "_route", "_scope", "_send", "_started")
 
     def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
         self._edge = edge
         self._scope = scope
+        self._presence: Presence = scope["state"][PRESENCE]
         self._receive = receive
         self._send = send
         self._route: Route | None = None
@@ -194,15 +195,15 @@ class _Exchange:
         out: Headers = [*incoming.returned, *metadata, _NOSNIFF]
         if rendered.content_type is not None:
             out.append((b"content-type", rendered.content_type))
-            out.append((b"content-length", b"%d" % len(rendered.body)))
         if rendered.location is not None:
             out.append((b"location", rendered.location))
-        await self._reply(rendered.status, out, rendered.body)
+        await self._presence.reply(rendered.status, out, rendered.body)
         return rendered.status
 
     async def _call(self, route: Route, wire: bytes, incoming: Incoming) -> tuple[bytes, Headers]:
         """The backend's reply and the metadata to hand back. Raises AioRpcError or ClientLeft."""
-        presence, call = self._begin(route, wire, incoming, DEADLINE_MAX_S)
+        presence = self._presence
+        call = self._begin(route, wire, incoming, DEADLINE_MAX_S)
         presence.on_leaving = call.cancel
         try:
             reply: bytes = await call
@@ -225,12 +226,12 @@ class _Exchange:
             raise Refusal(505, "UNIMPLEMENTED", "STREAM_NEEDS_HTTP_1_1", "A stream needs HTTP/1.1.")
         open_streams = self._edge.streams
         open_streams.admit()
-        presence, call = self._begin(route, wire, incoming, open_streams.limits.age_max_s)
+        call = self._begin(route, wire, incoming, open_streams.limits.age_max_s)
         framing = parts.rendering.framing(incoming.accept)
         stream = Stream(
             call,
             framing,
-            presence,
+            self._presence,
             self._send,
             head_only=self._scope["method"] == "HEAD",
             head=lambda metadata: [*incoming.returned, *headers.returned(metadata)],
@@ -242,17 +243,16 @@ class _Exchange:
         parts.metrics.ended(self._ended.outcome)
         return 200
 
-    def _begin(self, route: Route, wire: bytes, incoming: Incoming, longest_s: float) -> tuple[Presence, Any]:
+    def _begin(self, route: Route, wire: bytes, incoming: Incoming, longest_s: float) -> Any:
         """The call, begun. Raises ClientLeft or Refusal."""
-        presence: Presence = self._scope.get("state", {}).get(PRESENCE) or Presence()
-        if presence.gone:
+        if self._presence.gone:
             raise ClientLeft
         if route.call is None:
             raise Refusal(503, "UNAVAILABLE", "NOT_SERVING", "The edge is not serving.")
         named_s = route.deadline_s if incoming.timeout_s is None else incoming.timeout_s
         timeout_s = longest_s if named_s is None else min(named_s, longest_s)
         timeout_s -= min(_MARGIN_S, timeout_s / 10)
-        return presence, route.call(wire, timeout=timeout_s, metadata=incoming.metadata)
+        return route.call(wire, timeout=timeout_s, metadata=incoming.metadata)
 
     async def _body(self, route: Route, incoming: Incoming) -> bytes:
         if incoming.content_encoding not in (None, b"identity"):
@@ -263,7 +263,11 @@ class _Exchange:
             if not incoming.asks_first:
                 await self._discard(incoming.content_length)
             raise _too_large(limit)
-        body = await self._read(limit)
+        body = self._presence.body()
+        if body is None:
+            body = await self._read(limit)
+        elif len(body) > limit:
+            raise _too_large(limit)
         if body and route.request.takes_json and not _is_json(incoming.content_type):
             message = "The body must be application/json in UTF-8."
             raise Refusal(415, "INVALID_ARGUMENT", "UNSUPPORTED_MEDIA_TYPE", message)
@@ -303,13 +307,9 @@ class _Exchange:
     async def _fail(self, failure: Failure, returned: tuple[tuple[bytes, bytes], ...]) -> int:
         out: Headers = [*returned, _NOSNIFF, *failure.headers]
         if failure.body:
-            out += (_JSON, (b"content-length", b"%d" % len(failure.body)))
-        await self._reply(failure.status, out, failure.body)
+            out.append(_JSON)
+        await self._presence.reply(failure.status, out, failure.body)
         return failure.status
-
-    async def _reply(self, status: int, out: Headers, body: bytes) -> None:
-        await self._send({"type": "http.response.start", "status": status, "headers": out})
-        await self._send({"type": "http.response.body", "body": body})
 
     def _done(self, status: int, request_id: str) -> None:
         seconds = time.perf_counter() - self._started

@@ -5,11 +5,13 @@ hop-by-hop headers. Ids are taken over if they are sane and made otherwise; both
 back to the client.
 """
 
+import random
 import re
-import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
+
+from grpc.aio import Metadata
 
 from gateway.errors import malformed
 from services.chassis.context import TraceContext
@@ -23,7 +25,10 @@ _WEBHOOK: Final = {
     b"webhook-timestamp",
     b"webhook-signature",
 }  # https://www.standardwebhooks.com
-_PASSED: Final = {b"authorization", b"accept-language", b"tracestate", IDEMPOTENCY_KEY, *_WEBHOOK}
+_PASSED: Final = {
+    name: name.decode()
+    for name in (b"authorization", b"accept-language", b"tracestate", IDEMPOTENCY_KEY, *_WEBHOOK)
+}
 _UNDERSTOOD: Final = frozenset(
     {
         *_PASSED,
@@ -56,11 +61,24 @@ _SECONDS = re.compile(rb"[0-9]{1,8}(?:\.[0-9]{1,9})?")
 _UNIT_S: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
-@dataclass(frozen=True, slots=True)
+class Sent(Metadata):
+    """Metadata of a call as a list. (grpc's own goes into a dictionary first and out again.)"""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        self._pairs = pairs
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+
+@dataclass(slots=True)  # not frozen: that triples the price of making one, and one is made per request
 class Incoming:
     """What the headers of a request say."""
 
-    metadata: tuple[tuple[str, str], ...]
+    metadata: "Sent"
     timeout_s: float | None
     """What the client asked for, however long."""
 
@@ -104,20 +122,20 @@ def read(raw: Iterable[tuple[bytes, bytes]]) -> Incoming:
     trace = parent.child() if parent else TraceContext.fresh()
     if parent is None:
         found.pop(b"tracestate", None)  # it belongs to a parent there is not
-    metadata = [(name.decode(), _text(name, value)) for name, value in found.items() if name in _PASSED]
-    text = str(trace)
+    text, id_text = str(trace), request_id.decode()
+    metadata = [(_PASSED[name], _text(name, value)) for name, value in found.items() if name in _PASSED]
     metadata += (
         ("traceparent", text),
-        ("x-request-id", request_id.decode()),
-        ("x-correlation-id", correlation_id.decode()),
+        ("x-request-id", id_text),
+        ("x-correlation-id", id_text if correlation_id is request_id else correlation_id.decode()),
     )
     key = found.get(IDEMPOTENCY_KEY)
     return Incoming(
-        tuple(metadata),
+        Sent(metadata),
         _timeout_s(found),
         None if key is None else _idempotency_key(key),
         trace,
-        request_id.decode(),
+        id_text,
         found.get(b"content-type"),
         found.get(b"content-encoding"),
         int(found.get(b"content-length", 0)),
@@ -142,11 +160,11 @@ def returned(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[bytes, b
 
 
 def _ids(found: dict[bytes, bytes]) -> tuple[bytes, bytes]:
-    request_id = found.get(b"x-request-id", b"")
-    if not _ID.fullmatch(request_id):
-        request_id = secrets.token_hex(16).encode()
-    correlation_id = found.get(b"x-correlation-id", b"")
-    if not _ID.fullmatch(correlation_id):
+    request_id = found.get(b"x-request-id")
+    if request_id is None or not _ID.fullmatch(request_id):
+        request_id = b"%032x" % random.getrandbits(128)  # it must differ, not be secret
+    correlation_id = found.get(b"x-correlation-id")
+    if correlation_id is None or not _ID.fullmatch(correlation_id):
         correlation_id = request_id
     return request_id, correlation_id
 

@@ -2,7 +2,8 @@
 
 It adds what a public port needs: a bound on heads and on the time a request may take to arrive, one Host,
 errors in the edge's own shape, word to the application when the client has left, and an end for replies whose
-reader is slow.
+reader is slow. And it is quicker where most requests go: a body that has arrived is taken without waiting, a
+whole reply is one write (ASGI's two cost a system call and a segment more).
 """
 
 from asyncio import AbstractEventLoop, TimerHandle
@@ -14,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway import errors
+from gateway.errors import Headers
 
 # Request line and headers together; gRPC takes 8 to 16 KiB of metadata, of which we pass on a part.
 HEAD_BYTES_MAX: Final = 32 * 1024
@@ -25,20 +27,38 @@ LINGER_S: Final = 5.0
 PRESENCE: Final = "bodega.presence"
 """Key in the scope's state of the `Presence` of whoever asked."""
 
+_BODILESS: Final = frozenset({204, 304})
+_CLOSE: Final = (b"connection", b"close")
+# Of a header's name and value; any other character there would be an end of line, or worse.
+_TEXT: Final = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
+
 
 class Presence:
-    """Whether the client is still there, what to do when it leaves before its answer, and a way to part."""
+    """Whether the client is still there, what to do when it leaves, and what ASGI has no words for."""
 
     __slots__ = ("_cycle", "_protocol", "gone", "on_leaving")
 
-    def __init__(self, protocol: "Http1Protocol | None" = None) -> None:
+    def __init__(self, protocol: "Http1Protocol", cycle: RequestResponseCycle) -> None:
         self.gone = False
         self.on_leaving: Callable[[], object] | None = None
         self._protocol = protocol
-        self._cycle: RequestResponseCycle | None = None
-
-    def answered_by(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
+
+    def body(self) -> bytes | None:
+        """The request's body, once; None if it has not arrived in full, hence is to be received."""
+        cycle = self._cycle
+        if cycle.more_body or cycle.disconnected:
+            return None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body
+
+    async def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """Sends a whole reply at once; its length need not be among its headers."""
+        cycle = self._cycle
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
+        if not cycle.disconnected:
+            self._protocol.reply(cycle, status, headers, body)
 
     def leave(self) -> None:
         self.gone = True
@@ -47,8 +67,7 @@ class Presence:
 
     def monopolise(self) -> None:
         """Makes this reply the connection's last; whatever else the client asks on it goes unheard."""
-        if self._protocol is not None and self._cycle is not None:
-            self._protocol.hear_no_more(self._cycle)
+        self._protocol.hear_no_more(self._cycle)
 
     def part(self, last: bytes | None) -> None:
         """Ends a chunked reply that is under way without waiting for its reader.
@@ -56,8 +75,7 @@ class Presence:
         `last` is the end of the body; with None the reply breaks off, so that nobody takes it for whole. What
         the client has not fetched within LINGER_S is dropped.
         """
-        if self._protocol is not None and self._cycle is not None:
-            self._protocol.part(self._cycle, last)
+        self._protocol.part(self._cycle, last)
 
 
 class _BadHead(Exception):
@@ -80,6 +98,7 @@ class Http1Protocol(HttpToolsProtocol):
         self._status = 400
         self._arrival: TimerHandle | None = None
         self._lingering: TimerHandle | None = None
+        self._arriving = False
         self._deaf = False
 
     def connection_made(self, transport: Any) -> None:
@@ -92,20 +111,18 @@ class Http1Protocol(HttpToolsProtocol):
             self._lingering.cancel()
         super().connection_lost(exc)
         if self.cycle is not None and not self.cycle.response_complete:
-            presence: Presence | None = self.cycle.scope["state"].get(PRESENCE)
-            if presence is not None:
-                presence.leave()
+            _state(self.cycle)[PRESENCE].leave()
 
     def data_received(self, data: bytes) -> None:
         if not self._deaf:
             super().data_received(data)
+            if self._arriving and self._arrival is None:  # most requests arrive at once and need no clock
+                self._expect_arrival()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["state"][PRESENCE] = Presence(self)
         self._head_bytes = self._hosts = 0
-        if self._arrival is None:
-            self._expect_arrival()
+        self._arriving = True
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -124,8 +141,7 @@ class Http1Protocol(HttpToolsProtocol):
         if self._hosts > 1:
             raise _BadHead
         super().on_headers_complete()
-        presence: Presence = self.scope["state"][PRESENCE]
-        presence.answered_by(self.cycle)
+        _state(self.cycle)[PRESENCE] = Presence(self, self.cycle)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -142,6 +158,26 @@ class Http1Protocol(HttpToolsProtocol):
         )
         self.transport.write(head + content)
         self.transport.close()
+
+    def reply(self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> None:
+        if status not in _BODILESS:
+            headers.append((b"content-length", b"%d" % len(body)))
+        if not cycle.keep_alive:
+            headers.append(_CLOSE)
+        elif _CLOSE in headers:
+            cycle.keep_alive = False
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        if lines.translate(None, _TEXT) != b"\r\n" * len(headers):
+            raise ValueError("a header of the reply has a control character")
+        cycle.response_started = cycle.response_complete = True
+        if cycle.scope["method"] == "HEAD":
+            body = b""
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], lines, body))
+        del _state(cycle)[PRESENCE]  # they refer to each other; without this only the collector parts them
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
 
     def hear_no_more(self, cycle: RequestResponseCycle) -> None:
         self._deaf = True
@@ -170,6 +206,7 @@ class Http1Protocol(HttpToolsProtocol):
         self._arrival = self.loop.call_later(ARRIVAL_MAX_S, self._arrival_overdue)
 
     def _arrived(self) -> None:
+        self._arriving = False
         if self._arrival is not None:
             self._arrival.cancel()
             self._arrival = None
@@ -178,3 +215,7 @@ class Http1Protocol(HttpToolsProtocol):
         self._arrival = None
         if not self.transport.is_closing():
             self.transport.close()
+
+
+def _state(cycle: RequestResponseCycle) -> dict[str, Any]:
+    return cycle.scope["state"]

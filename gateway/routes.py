@@ -6,9 +6,8 @@ every node of the trie is visited at most once: the work is bounded by the route
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from gateway.http_rule import MANY, ONE, Template, Variable
@@ -52,8 +51,7 @@ class _Node(Generic[T]):
     """By verb."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found(Generic[T]):
+class Found(NamedTuple, Generic[T]):
     """What a path leads to: a route for the method asked for, or the methods there are."""
 
     route: T | None
@@ -68,6 +66,9 @@ class Router(Generic[T]):
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
+        self._plain: dict[
+            str, _Leaf[T]
+        ] = {}  # by path, what has neither variable nor verb: nothing is better
         self._verbs: tuple[str, ...] = ()
 
     def add(self, http_method: str, template: Template, target: T) -> None:
@@ -78,6 +79,8 @@ class Router(Generic[T]):
             raise Conflict(f"{http_method} {template.text} takes the same requests as {known.template.text}")
         slots = tuple(_Slot.of(template, variable) for variable in template.variables)
         leaf.by_method[http_method] = _Entry(template, slots, target)
+        if not template.wild and not template.verb and "%" not in template.text:
+            self._plain["/" + "/".join(template.segments)] = leaf
         if template.verb and template.verb not in self._verbs:
             self._verbs = tuple(sorted((*self._verbs, template.verb), key=len, reverse=True))
 
@@ -86,6 +89,9 @@ class Router(Generic[T]):
 
         Raises MalformedPath.
         """
+        plain = self._plain.get(raw_path)
+        if plain is not None and http_method in plain.by_method:
+            return Found(plain.by_method[http_method].target, (), ())
         if "%" in raw_path:
             raw = tuple(raw_path[1:].split("/"))
             segments = tuple(map(decode_segment, raw))
@@ -117,18 +123,19 @@ class Router(Generic[T]):
                 return _tail_leaf(node, template.segments[index + 1 :], template.verb)
         return node.ends.setdefault(template.verb, _Leaf())
 
-    def _leaves(self, segments: Path, raw: Path) -> Iterator[tuple[_Leaf[T], Path, Path]]:
+    def _leaves(self, segments: Path, raw: Path) -> list[tuple[_Leaf[T], Path, Path]]:
         """Leaves that take this path, best first, each with the segments less the verb."""
+        found: list[tuple[_Leaf[T], Path, Path]] = []
         last = raw[-1] if raw else ""
         if ":" in last:
             for verb in self._verbs:
                 resource = last.removesuffix(":" + verb)
                 if resource not in ("", last):
                     decoded = (*segments[:-1], decode_segment(resource))
-                    for leaf in _walk(self._root, decoded, 0, verb):
-                        yield leaf, decoded, (*raw[:-1], resource)
-        for leaf in _walk(self._root, segments, 0, ""):
-            yield leaf, segments, raw
+                    encoded = (*raw[:-1], resource)
+                    found += [(leaf, decoded, encoded) for leaf in _walk(self._root, decoded, verb)]
+        found += [(leaf, segments, raw) for leaf in _walk(self._root, segments, "")]
+        return found
 
 
 def _tail_leaf(node: _Node[T], tail: Path, verb: str) -> _Leaf[T]:
@@ -141,17 +148,23 @@ def _tail_leaf(node: _Node[T], tail: Path, verb: str) -> _Leaf[T]:
     return added
 
 
-def _walk(node: _Node[T], segments: Path, at: int, verb: str) -> Iterator[_Leaf[T]]:
+def _walk(root: _Node[T], segments: Path, verb: str) -> list[_Leaf[T]]:
+    found: list[_Leaf[T]] = []
+    _visit(root, segments, 0, verb, found)
+    return found
+
+
+def _visit(node: _Node[T], segments: Path, at: int, verb: str, found: list[_Leaf[T]]) -> None:
     if at == len(segments):
         leaf = node.ends.get(verb)
         if leaf is not None:
-            yield leaf
+            found.append(leaf)
     elif segments[at]:  # an empty segment is no value: an empty identifier never reaches a service
         below = node.literals.get(segments[at])
         if below is not None:
-            yield from _walk(below, segments, at + 1, verb)
+            _visit(below, segments, at + 1, verb, found)
         if node.one is not None:
-            yield from _walk(node.one, segments, at + 1, verb)
+            _visit(node.one, segments, at + 1, verb, found)
     for tail, its_verb, leaf in node.many:
         if (
             its_verb == verb
@@ -159,7 +172,7 @@ def _walk(node: _Node[T], segments: Path, at: int, verb: str) -> Iterator[_Leaf[
             and (not tail or segments[-len(tail) :] == tail)
             and "" not in segments[at:]
         ):
-            yield leaf
+            found.append(leaf)
 
 
 @dataclass(frozen=True, slots=True)

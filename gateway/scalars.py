@@ -82,7 +82,9 @@ def _integer_from_json(low: int, high: int) -> Convert:
         if type(value) is int:
             number = value
         elif type(value) is str:
-            if len(value) <= _INT_DIGITS_MAX and _INTEGER.fullmatch(value):
+            if len(value) <= _INT_DIGITS_MAX and (
+                (value.isdecimal() and value.isascii()) or _INTEGER.fullmatch(value)
+            ):
                 number = int(value)
             else:
                 number = _whole(_finite(value, "must be an integer"))

@@ -6,8 +6,7 @@ Body, path and query meet in one message, in this order; whoever contradicts ano
 import re
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 import orjson
@@ -27,6 +26,7 @@ REQUEST_ID: Final = "request_id"
 JSON: Final = b"application/json"
 _OCTETS: Final = b"application/octet-stream"
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")  # RFC 3986, 2.3: what needs no escape
 
 ReadBody = Callable[[Any, bytes, bytes | None], Any]
 """(message, body, content type): fills the message, gives the JSON document if it was one."""
@@ -187,8 +187,7 @@ def _mask(method: Method, rule: Rule) -> tuple[str | None, masks.Paths]:
     return name, masks.paths_of(body.message_type, except_for=in_path)
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(NamedTuple):
     """An HTTP reply less what every reply carries."""
 
     status: int
@@ -262,7 +261,7 @@ def _location(method: Method) -> Callable[[Any], bytes]:
         values = [str(getattr(field.parent(message), field.leaf.name)) for field in read]
         if not all(values):
             return b""
-        filled = [quote(value, safe="") for value in values] + [""]
-        return "".join(a + b for a, b in zip(literals, filled, strict=True)).encode()
+        filled = [value if _PLAIN.fullmatch(value) else quote(value, safe="") for value in values] + [""]
+        return "".join([a + b for a, b in zip(literals, filled, strict=True)]).encode()
 
     return location

@@ -73,7 +73,7 @@ def write_timestamp(message: Any) -> str:
     seconds, nanos = message.seconds, message.nanos
     if not (_SECONDS_MIN <= seconds <= _SECONDS_MAX and 0 <= nanos < _NANOS):
         raise NoJsonForm("a timestamp is outside the years 1 to 9999")
-    return f"{(_EPOCH + timedelta(seconds=seconds)).isoformat()}{_fraction(nanos)}Z"
+    return f"{(_EPOCH + timedelta(0, seconds)).isoformat()}{_fraction(nanos)}Z"
 
 
 def read_duration(message: Any, value: object) -> None:
@@ -99,10 +99,9 @@ def _fraction(nanos: int) -> str:
     """0, 3, 6 or 9 digits."""
     if not nanos:
         return ""
-    digits = f".{nanos:09d}"
-    while digits.endswith("000"):
-        digits = digits[:-3]
-    return digits
+    if nanos % 1_000:
+        return f".{nanos:09d}"
+    return f".{nanos // 1_000:06d}" if nanos % 1_000_000 else f".{nanos // 1_000_000:03d}"
 
 
 def read_mask(message: Any, value: object) -> None:
