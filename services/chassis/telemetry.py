@@ -29,7 +29,7 @@ REDACTED: Final = "[redacted]"
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
 # Libraries that tell at INFO what our own lines already say.
-_CHATTY: Final = ("uvicorn", "nats", "sqlalchemy", "alembic", "aiosqlite", "asyncio")
+_CHATTY: Final = ("uvicorn", "nats", "sqlalchemy", "alembic", "asyncio")
 
 
 class Logger(Protocol):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -11,7 +12,7 @@ from google.protobuf.message import Message
 from services.chassis.storage import idempotency
 from services.chassis.storage.idempotency import Call
 from services.chassis.storage.session import Session
-from services.chassis.storage.sqlite import Sqlite
+from services.chassis.storage.sqlite import READERS_MAX, Sqlite
 from services.chassis.storage.writer import Writer
 from services.kernel.clock import Clock
 from services.kernel.errors import DomainError
@@ -48,6 +49,7 @@ class Store(Generic[Tx]):
             await self._writer.close()
             raise
         self._engine = self._database.engine()
+        self._searchers = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="search")
         return self
 
     async def __aexit__(
@@ -135,9 +137,13 @@ class Store(Generic[Tx]):
         return self._writer.under_way
 
     async def _fetch(self, clause: sa.Select[Any]) -> list[sa.RowMapping]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._searchers, self._search, clause)
+
+    def _search(self, clause: sa.Select[Any]) -> list[sa.RowMapping]:
         try:
-            async with self._engine.connect() as connection:
-                return list((await connection.execute(clause)).mappings())
+            with self._engine.connect() as connection:
+                return list(connection.execute(clause).mappings())
         except sa.exc.DBAPIError as error:
             if isinstance(error.orig, Exception):
                 translated = self._database.translate(error.orig)
@@ -147,8 +153,9 @@ class Store(Generic[Tx]):
 
     async def _close(self) -> None:
         await self._writer.close()
+        await asyncio.to_thread(self._searchers.shutdown)
         self._reader.close()
-        await self._engine.dispose()
+        self._engine.dispose()
 
     def _wake_all(self) -> None:
         for wake in self._wakes:
@@ -158,7 +165,8 @@ class Store(Generic[Tx]):
 async def _uncancellable(work: Coroutine[Any, Any, T]) -> T:
     """Runs `work` to its end even if the caller is cancelled, and only then lets the cancellation through.
 
-    A query of aiosqlite that is cancelled half way leaves its connection locked (aiosqlite #259).
+    A query that nobody waits for any more goes on in its thread all the same: callers who gave up would
+    queue ever more of them there.
     """
     task = asyncio.ensure_future(work)
     try:

@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-import aiosqlite
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from services.chassis.storage.faults import StorageUnavailable
 
@@ -71,12 +69,12 @@ class Sqlite:
         """A connection that cannot write."""
         return self._connect("ro", _READER_PRAGMAS)
 
-    def engine(self) -> AsyncEngine:
-        """An engine for lists and searches; each of its connections has a thread of its own."""
-        return create_async_engine(
-            "sqlite+aiosqlite://",
-            async_creator=self._connect_async,
-            poolclass=sa.pool.AsyncAdaptedQueuePool,
+    def engine(self) -> sa.Engine:
+        """An engine for lists and searches; its connections cannot write either."""
+        return sa.create_engine(
+            "sqlite://",
+            creator=self._lister,
+            poolclass=sa.QueuePool,
             pool_size=READERS_MAX,
             max_overflow=0,
         )
@@ -93,7 +91,7 @@ class Sqlite:
             self._uri(mode),
             uri=True,
             isolation_level=None,  # transactions begin where we say, not where the driver guesses
-            check_same_thread=False,  # opened in the loop's thread, used in the writer's, never in both
+            check_same_thread=False,  # threads hand them over and never share them
             cached_statements=STATEMENTS_CACHED,
         )
         try:
@@ -105,10 +103,9 @@ class Sqlite:
         connection.row_factory = sqlite3.Row
         return connection
 
-    async def _connect_async(self) -> aiosqlite.Connection:
-        connection = await aiosqlite.connect(self._uri("ro"), uri=True, isolation_level=None)
-        for name, value in (*_READER_PRAGMAS, ("busy_timeout", WRITER_WAIT_MS)):
-            await connection.execute(f"PRAGMA {name} = {value}")
+    def _lister(self) -> sqlite3.Connection:
+        connection = self._connect("ro", (*_READER_PRAGMAS, ("busy_timeout", WRITER_WAIT_MS)))
+        connection.row_factory = None  # Core makes its own rows
         return connection
 
     def _uri(self, mode: str) -> str:
