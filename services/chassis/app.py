@@ -37,6 +37,7 @@ from services.chassis.health import CheckFn, Health
 from services.chassis.metrics import Metrics
 from services.chassis.operations import Operations, answering
 from services.chassis.server import AddToServer, Onion
+from services.chassis.server.access import Everyone
 from services.chassis.tls import Identity, TlsRefused
 from services.kernel.clock import Clock, SystemClock
 
@@ -76,7 +77,7 @@ class App:
 
         self.operations_address = ""
         clock = clock or SystemClock()
-        self._onion = Onion(self.metrics, clock)
+        self._onion = Onion(self.metrics, clock, Everyone())
         self._background = Background(clock)
         self._background.add("health", self.health.run)
         self._servicers: list[tuple[AddToServer[Any], Any, tuple[FileDescriptor, ...]]] = []

@@ -10,10 +10,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from services.chassis.contract import Method
 from services.chassis.identity.caller import NOBODY, Caller
+
+# Metadata that the onions understand.
+TRACEPARENT: Final = "traceparent"
+AUTHORIZATION: Final = "authorization"
+ON_BEHALF_OF: Final = "x-bodega-on-behalf-of"
 
 # https://www.w3.org/TR/trace-context/#traceparent-header; version ff and all-zero ids are invalid.
 _TRACEPARENT = re.compile(
@@ -82,6 +87,12 @@ class RequestContext:
 
     is_held: bool = True
     """Whether somebody else ends the work at its deadline."""
+
+    metadata: dict[str, str] = field(default_factory=dict, repr=False)
+    """What came along that the onion understands; what was given twice is empty. It may hold secrets."""
+
+    must_own: bool = False
+    """Whether the caller was let in if the thing addressed is theirs, and nobody looked yet."""
 
     labels: dict[str, str] = field(default_factory=dict)
     """Ids worth having on every log line, e.g. `order_id`. Never personal data."""

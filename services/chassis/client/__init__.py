@@ -15,12 +15,12 @@ from google.protobuf.descriptor import FileDescriptor
 
 from services.chassis import contract
 from services.chassis.client.deadline import Deadline, budget_s, spent
+from services.chassis.client.inherited import Inherited, inherited
 from services.chassis.client.layer import Layer, Outgoing, Send
 from services.chassis.client.line import Line
 from services.chassis.client.request_id import RequestId
 from services.chassis.client.retry import Retry
 from services.chassis.client.telemetry import Telemetry
-from services.chassis.client.trace import TRACEPARENT, Trace, traceparent
 from services.chassis.contract import ContractError, Method
 from services.chassis.identity.workload import workload_serving
 from services.chassis.metrics import Metrics
@@ -71,7 +71,7 @@ def connect(
     # Outermost first.
     layers: tuple[Layer, ...] = (
         Telemetry(metrics, clock.monotonic),  # a call is one call, whatever happens within
-        Trace(),  # before retry: attempts are one span
+        Inherited(),  # before retry: attempts are one span
         RequestId(ids or TimeOrderedIds(clock)),  # before retry: attempts are one request
         Deadline(clock.monotonic),  # before retry: attempts share one deadline
         Retry(
@@ -156,7 +156,7 @@ class Channel(grpc.aio.Channel):
             stream: grpc.aio.UnaryStreamCall[Any, Any] = wire(
                 request,
                 timeout=None if given_s == float("inf") else given_s,
-                metadata=(*(metadata or ()), (TRACEPARENT, traceparent())),
+                metadata=(*(metadata or ()), *inherited()),
             )
             return stream
 

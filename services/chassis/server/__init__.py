@@ -29,7 +29,7 @@ from services.chassis.server.deadline import Deadline
 from services.chassis.server.gate import Context, Gate, Stream, Unary
 from services.chassis.server.in_flight import InFlight
 from services.chassis.server.telemetry import CANCELLED, DEADLINE_EXCEEDED, OK, UNKNOWN, observing
-from services.chassis.server.validation import Validation
+from services.chassis.server.validation import Parsing, Validation
 from services.chassis.status import Refused
 from services.kernel.clock import Clock
 
@@ -46,7 +46,7 @@ AddToServer = Callable[[_Servicer, Any], None]
 class Onion:
     """What is around every handler of one server."""
 
-    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, metrics: Metrics, clock: Clock, access: Gate) -> None:
         self._metrics = metrics
         self._monotonic = clock.monotonic
         self._deadline = Deadline(clock.monotonic)
@@ -54,6 +54,8 @@ class Onion:
         # In this order.
         self.gates: tuple[Gate, ...] = (
             self._deadline,  # before any work: what cannot finish is not begun
+            Parsing(),  # those after it read the request
+            access,  # before validation: strangers learn nothing, not even what would be valid
             Validation(),  # last: handlers and nothing else may rely on it
         )
 
@@ -79,8 +81,7 @@ class Onion:
         async def answer(request: Any, call: RequestContext, context: Context) -> Any:
             work = handler(request, context)
             reply = await (work if call.is_held else deadline.hold(call, work))
-            if not isinstance(reply, reply_type):
-                raise errors.wrong_reply(method, reply)
+            _vouch(call, method, reply, reply_type)
             return reply
 
         return self._around(method, answer)
@@ -96,8 +97,7 @@ class Onion:
         async def answer(request: Any, call: RequestContext, context: Context) -> None:
             async with aclosing(handler(request, context)) as replies:
                 async for reply in replies if call.is_held else deadline.hold_each(call, replies):
-                    if not isinstance(reply, reply_type):
-                        raise errors.wrong_reply(method, reply)
+                    _vouch(call, method, reply, reply_type)
                     await context.write(reply)
 
         return self._around(method, answer)
@@ -138,6 +138,14 @@ class Onion:
                 in_flight.leave()
 
         return served
+
+
+def _vouch(call: RequestContext, method: Method, reply: object, reply_type: type) -> None:
+    """Keeps back what only a bug could send."""
+    if call.must_own:
+        raise errors.OwnerNotAsked(method.path)
+    if not isinstance(reply, reply_type):
+        raise errors.WrongReply(f"{method.path} returned {type(reply).__name__}, not {reply_type.__name__}")
 
 
 def _is_late(call: RequestContext, now: float) -> bool:

@@ -3,11 +3,17 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from services.chassis.context import RequestContext, TraceContext
+from services.chassis.context import (
+    AUTHORIZATION,
+    ON_BEHALF_OF,
+    TRACEPARENT,
+    RequestContext,
+    TraceContext,
+)
 from services.chassis.contract import DEADLINE_MAX_S, Method
 from services.chassis.server.gate import Context
 
-TRACEPARENT: Final = "traceparent"
+UNDERSTOOD: Final = frozenset({TRACEPARENT, AUTHORIZATION, ON_BEHALF_OF})
 REQUEST_ID: Final = "request_id"
 REQUEST_ID_CHARS_MAX: Final = 255  # as contracts allow; it is not validated yet
 
@@ -19,19 +25,20 @@ def opening(method: Method) -> Opening:
     takes_request_id = method.takes_request_id
 
     def opened(request: Any, context: Context, now: float) -> RequestContext:
-        traceparent: Any = None
+        metadata: dict[str, str] = {}
         for key, value in context.invocation_metadata() or ():
-            if key == TRACEPARENT:
-                traceparent = value
-                break
+            if key in UNDERSTOOD:
+                # Which of two would be meant is not ours to guess.
+                metadata[key] = value if key not in metadata and isinstance(value, str) else ""
         asked_s = context.time_remaining()
         given_s = given(method, asked_s)
         return RequestContext(
-            TraceContext.continued(traceparent if isinstance(traceparent, str) else None),
+            TraceContext.continued(metadata.get(TRACEPARENT)),
             method,
             deadline=None if given_s is None else now + given_s,
             # grpc cancels the handler when the time is over that the client asked for, if it asked for any.
             is_held=given_s is None or (asked_s is not None and asked_s <= DEADLINE_MAX_S),
+            metadata=metadata,
             labels=_labels(request) if takes_request_id else {},
         )
 

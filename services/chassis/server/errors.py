@@ -31,6 +31,10 @@ class WrongReply(TypeError):
     """A handler returned something else than its contract's reply."""
 
 
+class OwnerNotAsked(AssertionError):
+    """A handler answered somebody without asking whether the thing is theirs."""
+
+
 def refusal(error: Exception, method: Method, *, is_late: bool) -> Refused:
     """What the caller is told; to be called in an `except`. `is_late`: the deadline has passed."""
     if isinstance(error, Refused):
@@ -49,7 +53,3 @@ def internal() -> Refused:
     request = request_context.current()
     metadata = {"trace_id": request.trace.trace_id} if request else {}
     return Refused(status.build(grpc.StatusCode.INTERNAL, INTERNAL, "internal error", metadata))
-
-
-def wrong_reply(method: Method, reply: object) -> WrongReply:
-    return WrongReply(f"{method.path} returned {type(reply).__name__}, not {method.reply_type.__name__}")

@@ -39,6 +39,19 @@ def parser(request_type: type[Message]) -> Callable[[bytes], Any]:
     return parsed
 
 
+class Parsing:
+    """Refuses what could not be parsed, for which no other gate has eyes."""
+
+    def guard(self, method: Method) -> Guard:
+        del method
+
+        def parsed(request: Any, _call: RequestContext, _context: Context) -> None:
+            if request is MALFORMED:
+                raise MalformedRequest
+
+        return parsed
+
+
 class Validation:
     def __init__(self) -> None:
         self._collect = protovalidate.Validator().collect_violations
@@ -51,8 +64,6 @@ class Validation:
             raise ContractError(f"rules of {method.descriptor.input_type.full_name}: {error}") from error
 
         def check(request: Any, _call: RequestContext, _context: Context) -> None:
-            if request is MALFORMED:
-                raise MalformedRequest
             if violations := collect(request):
                 raise InvalidRequest(
                     [described(method.descriptor.input_type, violation) for violation in violations]

@@ -14,6 +14,7 @@ from services.chassis import context, status, telemetry
 from services.chassis.contract import ContractError
 from services.chassis.metrics import Metrics
 from services.chassis.server import Onion
+from services.chassis.server.access import Everyone
 from services.chassis.testing import serving
 from services.kernel import errors
 from services.kernel.clock import SystemClock
@@ -427,7 +428,7 @@ def test_what_cannot_be_served_is_refused_at_registration() -> None:
     def plain(_request: Any, _context: Any) -> Any: ...
 
     def register(name: str, handler: Any, *files: Any) -> None:
-        onion = Onion(Metrics(), SystemClock())
+        onion = Onion(Metrics(), SystemClock(), Everyone())
         onion.serve(_NoServer(), playground.add_to_server, {name: handler}, *files)  # type: ignore[arg-type]
 
     with pytest.raises(ContractError, match="coroutine function"):

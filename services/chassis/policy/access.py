@@ -1,0 +1,125 @@
+"""Who may call a method: decided from its contract, the caller and the owner named in the request. Pure.
+
+Default is deny: a method without any rule is nobody's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import reduce
+from typing import Any, Final
+
+from bodega.policy.v1 import policy_pb2
+from google.protobuf.descriptor import Descriptor
+
+from services.chassis.contract import ContractError, Method
+from services.chassis.identity.caller import Caller
+from services.kernel import errors
+
+READ: Final = "read"
+WRITE: Final = "write"
+
+
+class NotSignedIn(errors.Unauthenticated):
+    """Sign in to do this."""
+
+
+class NotAllowed(errors.Forbidden):
+    """You are not allowed to do this."""
+
+
+class NotFound(errors.NotFound):
+    """There is no such thing, or it is not yours."""
+
+
+class Admitted(Enum):
+    """In which quality a call was let in."""
+
+    AS_USER = auto()
+    """As whoever the token names, or as nobody where nobody is asked."""
+
+    AS_WORKLOAD = auto()
+    """As a service of the house, perhaps on a user's behalf."""
+
+    IF_OWNER = auto()
+    """As a user to whom the thing addressed must turn out to belong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The `access` of one method, compiled."""
+
+    public: bool
+    signed_in: bool
+    owner: Callable[[Any], str] | None
+    """The owner that a request names; an empty one is nobody's."""
+
+    owner_of_resource: bool
+    roles: frozenset[str]
+    workloads: frozenset[str]
+    scope: str
+    """What an API key needs, e.g. `order:read`."""
+
+    def admit(self, request: Any, user: Caller, workload: str) -> Admitted:
+        """Raises NotSignedIn, NotAllowed or NotFound: the same whatever there is, nothing was looked at."""
+        if workload in self.workloads:
+            return Admitted.AS_WORKLOAD
+        if self.public:
+            return Admitted.AS_USER
+        if not user.name:
+            raise NotAllowed if workload else NotSignedIn
+        if user.scopes is not None and self.scope not in user.scopes:
+            raise NotAllowed
+        if self.signed_in or not self.roles.isdisjoint(user.roles):
+            return Admitted.AS_USER
+        named = self.owner(request).lower() if self.owner else ""
+        if named and named == user.user_id:
+            return Admitted.AS_USER
+        if self.owner_of_resource:
+            return Admitted.IF_OWNER
+        raise NotFound if named else NotAllowed
+
+    @property
+    def asks_nobody(self) -> bool:
+        """Whether it does not matter at all who calls."""
+        return self.public and not self.workloads
+
+
+def rule(method: Method) -> Rule:
+    """Raises ContractError for a method of ours without a policy, or with one that makes no sense."""
+    if method.policy is None or not method.policy.HasField("access"):
+        raise ContractError(f"{method.path} has no access policy: nobody could call it")
+    access = method.policy.access
+    return Rule(
+        public=access.public,
+        signed_in=access.signed_in,
+        owner=_reader(method, access.owner) if access.owner else None,
+        owner_of_resource=access.owner_of_resource,
+        roles=frozenset(role_name(role) for role in access.roles),
+        workloads=frozenset(access.workloads),
+        scope=scope(method),
+    )
+
+
+def role_name(role: "policy_pb2.Role.ValueType") -> str:
+    """`support` of ROLE_SUPPORT."""
+    return policy_pb2.Role.Name(role).removeprefix("ROLE_").lower()
+
+
+def scope(method: Method) -> str:
+    """What an API key must be allowed for this method: the area it belongs to, to read or to write."""
+    area = method.service.split(".")[-3] if method.service.count(".") > 1 else method.service
+    return f"{area}:{READ if method.is_read else WRITE}"
+
+
+def _reader(method: Method, path: str) -> Callable[[Any], str]:
+    names = path.split(".")
+    kind: Descriptor | None = method.descriptor.input_type
+    for name in names:
+        field = kind.fields_by_name.get(name) if kind is not None else None
+        if field is None:
+            raise ContractError(f"{method.path}: there is no field {path}, which should name the owner")
+        kind = field.message_type
+    if len(names) == 1:
+        return lambda request: str(getattr(request, path))
+    return lambda request: str(reduce(getattr, names, request))
