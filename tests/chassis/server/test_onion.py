@@ -51,7 +51,7 @@ async def refusal(call: Any) -> grpc.aio.AioRpcError:
 def bare(stub: Stub, name: str) -> Any:
     """The method without our client's layers, taking and giving bytes."""
     channel: Any = stub._channel
-    return channel._raw.unary_unary(f"/{playground.SERVICE}/{name}")
+    return channel.raw.unary_unary(f"/{playground.SERVICE}/{name}")
 
 
 async def echo(request: Any, _context: Any) -> Any:
@@ -383,7 +383,7 @@ async def test_a_stream_may_take_an_hour_where_its_contract_says_so_and_no_longe
 
     async with playing(Stare=handler) as stub:
         channel: Any = stub._channel
-        raw = channel._raw.unary_stream(f"/{playground.SERVICE}/Stare")
+        raw = channel.raw.unary_stream(f"/{playground.SERVICE}/Stare")
         calls = (
             partial(stub.Stare, Ping()),
             partial(raw, b""),
