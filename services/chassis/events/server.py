@@ -113,13 +113,15 @@ class NatsServer:
             return
         for stale in self.folder.glob("nats-server_*.ports"):
             stale.unlink(missing_ok=True)
-        self._process = subprocess.Popen(  # noqa: ASYNC220, S603 (forking takes a millisecond; no shell)
-            self.command(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=die_with_parent(),  # noqa: PLW1509 (a bare system call, resolved before the fork)
-        )
+        command = self.command()
+        with self._stderr.open("wb") as stderr:
+            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 (forking takes a millisecond; no shell)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 (a bare system call, resolved before the fork)
+            )
         try:
             await self._ready()
         except BaseException:
@@ -152,8 +154,8 @@ class NatsServer:
         ports = self.folder / f"nats-server_{self._process.pid}.ports"
         deadline = time.monotonic() + START_TIMEOUT_S
         while (port := _port(ports)) is None:
-            if self._process.poll() is not None:
-                raise ServerFailed(f"nats-server ended at once: {self._last_words()}")
+            if (code := self._process.poll()) is not None:
+                raise ServerFailed(f"nats-server ended at once, {_ending(code)}: {self._last_words()}")
             if time.monotonic() > deadline:
                 raise ServerFailed(
                     f"nats-server was not ready after {START_TIMEOUT_S:g} s: {self._last_words()}"
@@ -162,9 +164,14 @@ class NatsServer:
         self.port = port
 
     def _last_words(self) -> str:
-        log = self.folder / "nats.log"
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        return lines[-1] if lines else "it left no log"
+        # What befalls it before it has a log (no memory, no thread, a mistake in its configuration) it can
+        # only cry out; the first line is what happened, those behind it are a Go stack.
+        cried, logged = _lines(self._stderr), _lines(self.folder / "nats.log")
+        return cried[0] if cried else logged[-1] if logged else "it said nothing"
+
+    @property
+    def _stderr(self) -> Path:
+        return self.folder / "nats.stderr"
 
     def _config(self) -> str:
         return (
@@ -178,6 +185,14 @@ class NatsServer:
             "  sync_interval: always\n"
             "}\n"
         )
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(errors="replace").splitlines() if file.exists() else []
+
+
+def _ending(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def _port(ports_file: Path) -> int | None:

@@ -30,6 +30,21 @@ async def test_a_port_in_use_is_told_in_the_server_s_words(tmp_path: Path) -> No
             await NatsServer(tmp_path / "two", port=one.port).start()
 
 
+@pytest.mark.parametrize(
+    ("last_act", "ending"), [("exit 2", "exit code 2"), ("kill -KILL $$", "killed by SIGKILL")]
+)
+async def test_a_server_that_dies_before_it_has_a_log_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_act: str, ending: str
+) -> None:
+    """As Go does without memory or threads: on standard error, the cause first, then its stacks."""
+    dying = tmp_path / "nats-server"
+    dying.write_text(f"#!/bin/sh\necho 'fatal error: no room' >&2\necho 'goroutine 1' >&2\n{last_act}\n")
+    dying.chmod(0o700)
+    monkeypatch.setenv(servers.BINARY_VARIABLE, str(dying))
+    with pytest.raises(ServerFailed, match=f"ended at once, {ending}: fatal error: no room$"):
+        await NatsServer(tmp_path / "nats").start()
+
+
 async def test_every_message_is_on_disk_before_it_is_acknowledged(server: NatsServer) -> None:
     assert "sync_interval: always" in (server.folder / "nats.conf").read_text()
     connection = Connection()
