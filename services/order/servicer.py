@@ -10,6 +10,7 @@ from bodega.order.v1 import order_pb2_grpc
 
 from services.chassis import context as request_context
 from services.chassis import wire
+from services.chassis.identity.ownership import must_own
 from services.chassis.storage.database import Store
 from services.chassis.storage.idempotency import Call, call
 from services.kernel.clock import Clock
@@ -71,6 +72,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     async def ListOrderEvents(
         self, request: pb.ListOrderEventsRequest, context: Context
     ) -> pb.ListOrderEventsResponse:
+        await self._check_owner(wire.uuid_key(request.order_id))
         return await self._queries.history(request)
 
     async def GetOrderDetails(self, request: pb.GetOrderDetailsRequest, context: Context) -> pb.OrderDetails:
@@ -79,9 +81,9 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     async def WatchOrder(
         self, request: pb.WatchOrderRequest, context: Context
     ) -> AsyncGenerator[pb.WatchOrderResponse, None]:
-        async for entry in self._watch.events(
-            wire.uuid_key(request.order_id), after_version=request.after_version
-        ):
+        order_id = wire.uuid_key(request.order_id)
+        await self._check_owner(order_id)
+        async for entry in self._watch.events(order_id, after_version=request.after_version):
             yield entry
 
     async def CancelOrder(self, request: pb.CancelOrderRequest, context: Context) -> pb.Order:
@@ -165,7 +167,9 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         now = self._clock.now()
 
         def moved(tx: Transaction) -> pb.Order:
-            order = tx.orders.save(move(tx.orders.get(order_id)))
+            found = tx.orders.get(order_id)
+            _check_owner(order_id, found.user_id)
+            order = tx.orders.save(move(found))
             if not order.is_settled:
                 tx.drives.wake(order_id, now=now)
             return projection.order_to_proto(order)
@@ -175,7 +179,16 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         return reply
 
     async def _shown(self, order_id: str) -> pb.Order:
-        return await self._store.read(lambda tx: tx.orders.shown(order_id))
+        order = await self._store.read(lambda tx: tx.orders.shown(order_id))
+        _check_owner(order_id, order.user_id)
+        return order
+
+    async def _check_owner(self, order_id: str) -> None:
+        _check_owner(order_id, await self._store.read(lambda tx: tx.orders.buyer(order_id)))
+
+
+def _check_owner(order_id: str, user_id: str) -> None:
+    must_own(user_id, domain.OrderNotFound(order_id=order_id))
 
 
 def _resumable(order: domain.Order) -> domain.Order:

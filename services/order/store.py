@@ -80,6 +80,13 @@ class Orders:
             raise domain.OrderNotFound(order_id=order_id)
         return projection.shown(row, self._session.all(_SELECT_LINES, order_id=order_id))
 
+    def buyer(self, order_id: str) -> str:
+        """The id of the user whose order it is. Raises domain.OrderNotFound."""
+        row = self._session.one(_SELECT_BUYER, order_id=order_id)
+        if row is None:
+            raise domain.OrderNotFound(order_id=order_id)
+        return str(row["user_id"])
+
     def is_settled(self, order_id: str) -> bool:
         """Whether nothing is under way for the order. Raises domain.OrderNotFound."""
         row = self._session.one(_SELECT_UNDER_WAY, order_id=order_id)
@@ -202,6 +209,7 @@ def _upsert(table: sa.Table, *key: str) -> Statement:
 _EVENTS: Final = EventStore(order_events)
 _B_ORDER: Final = sa.bindparam("order_id", type_=sa.String)
 _SELECT_ORDER: Final = Statement(sa.select(orders).where(orders.c.order_id == _B_ORDER))
+_SELECT_BUYER: Final = Statement(sa.select(orders.c.user_id).where(orders.c.order_id == _B_ORDER))
 _SELECT_UNDER_WAY: Final = Statement(sa.select(orders.c.under_way).where(orders.c.order_id == _B_ORDER))
 _SELECT_LINES: Final = Statement(
     sa.select(order_lines).where(order_lines.c.order_id == _B_ORDER).order_by(order_lines.c.line)

@@ -8,10 +8,11 @@ import sqlalchemy as sa
 from bodega.payment.v1 import payment_pb2 as pb
 
 from services.chassis import wire
+from services.chassis.identity.ownership import must_own
 from services.chassis.paging import Cursor, Pages
 from services.chassis.storage.database import Store
 from services.payment import convert
-from services.payment.domain import Operation
+from services.payment.domain import Operation, PaymentNotFound
 from services.payment.method_store import from_row
 from services.payment.store import Transaction, operation_from_row, payment_from_row
 from services.payment.tables import REMAINING, operations, payment_methods, payments
@@ -72,6 +73,7 @@ class Queries:
         payment_id = wire.uuid_key(request.payment_id)
         cursor = self._pages.begin(request)
         payment = await self._store.read(lambda tx: tx.payments.get(payment_id))
+        must_own(payment.user_id, PaymentNotFound(payment=payment_id))
         query = sa.select(operations).where(operations.c.order_id == payment.order_id)
         if cursor is not None:
             query = query.where(operations.c.number > cursor[0])

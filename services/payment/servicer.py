@@ -13,13 +13,14 @@ from bodega.payment.v1 import payment_pb2_grpc
 from google.protobuf.empty_pb2 import Empty
 
 from services.chassis import wire
+from services.chassis.identity.ownership import must_own
 from services.chassis.storage.database import Store
 from services.chassis.storage.idempotency import Call, call
 from services.kernel.clock import Clock
 from services.kernel.errors import DomainError
 from services.kernel.ids import Ids
 from services.payment import convert, decisions
-from services.payment.domain import Kind, Payment, PaymentClosed, PaymentInProgress
+from services.payment.domain import Kind, Payment, PaymentClosed, PaymentInProgress, PaymentNotFound
 from services.payment.methods import PaymentMethod, PaymentMethodNotFound
 from services.payment.operations import Ask, Operations
 from services.payment.provider import Provider
@@ -86,7 +87,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         now = self._clock.now()
 
         def remove(tx: Transaction) -> Empty:
-            method = tx.methods.get(wire.uuid_key(request.payment_method_id))
+            method = _theirs(tx.methods.get(wire.uuid_key(request.payment_method_id)))
             if method.can_pay:
                 tx.methods.remove(method.remove(at=now))
             return Empty()
@@ -97,7 +98,7 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         self, request: pb.SetDefaultPaymentMethodRequest, context: Context
     ) -> pb.PaymentMethod:
         def make_default(tx: Transaction) -> pb.PaymentMethod:
-            method = tx.methods.get(wire.uuid_key(request.payment_method_id)).usable()
+            method = _theirs(tx.methods.get(wire.uuid_key(request.payment_method_id))).usable()
             return convert.method_to_proto(tx.methods.make_default(method))
 
         return await self._store.once(call(request), make_default)
@@ -195,7 +196,9 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
 
     async def GetPayment(self, request: pb.GetPaymentRequest, context: Context) -> pb.Payment:
         payment_id = wire.uuid_key(request.payment_id)
-        return convert.payment_to_proto(await self._store.read(lambda tx: tx.payments.get(payment_id)))
+        payment = await self._store.read(lambda tx: tx.payments.get(payment_id))
+        must_own(payment.user_id, PaymentNotFound(payment=payment_id))
+        return convert.payment_to_proto(payment)
 
     async def ListPayments(
         self, request: pb.ListPaymentsRequest, context: Context
@@ -283,6 +286,11 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
             return await self._store.once(this, lambda tx: _concluded(tx, order_id, decide))
 
         return await self._operations.outliving(to_the_end())
+
+
+def _theirs(method: PaymentMethod) -> PaymentMethod:
+    must_own(method.user_id, PaymentMethodNotFound(payment_method_id=method.id))
+    return method
 
 
 def _unopened(tx: Transaction, wanted: decisions.Authorization) -> NoReturn:

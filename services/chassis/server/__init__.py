@@ -22,6 +22,7 @@ from google.protobuf.descriptor import FileDescriptor
 from services.chassis import contract, failpoints, status
 from services.chassis.context import RequestContext, reset_current, set_current
 from services.chassis.contract import ContractError, Method
+from services.chassis.identity.ownership import OwnerNotAsked
 from services.chassis.metrics import Metrics
 from services.chassis.server import errors, validation
 from services.chassis.server.arrival import opening
@@ -143,7 +144,7 @@ class Onion:
 def _vouch(call: RequestContext, method: Method, reply: object, reply_type: type) -> None:
     """Keeps back what only a bug could send."""
     if call.must_own:
-        raise errors.OwnerNotAsked(method.path)
+        raise OwnerNotAsked(method.path)
     if not isinstance(reply, reply_type):
         raise errors.WrongReply(f"{method.path} returned {type(reply).__name__}, not {reply_type.__name__}")
 

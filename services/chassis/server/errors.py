@@ -31,10 +31,6 @@ class WrongReply(TypeError):
     """A handler returned something else than its contract's reply."""
 
 
-class OwnerNotAsked(AssertionError):
-    """A handler answered somebody without asking whether the thing is theirs."""
-
-
 def refusal(error: Exception, method: Method, *, is_late: bool) -> Refused:
     """What the caller is told; to be called in an `except`. `is_late`: the deadline has passed."""
     if isinstance(error, Refused):

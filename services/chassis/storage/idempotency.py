@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
 from services.chassis import context, status
+from services.chassis.identity import ownership
 from services.chassis.redaction import redacted
 from services.chassis.storage.retention import Retention
 from services.chassis.storage.session import Row, Session
@@ -164,6 +165,7 @@ def once(
         said = status.from_error(answer).SerializeToString()
         session.run(_FILL_REFUSAL, of_scope=call.scope, of_request_id=call.request_id, new_refusal=said)
         return Outcome(refusal=answer)
+    ownership.vouch()
     session.run(
         _FILL_REPLY,
         of_scope=call.scope,
@@ -196,5 +198,6 @@ def _replay(row: Row | None, call: Call, digest: bytes) -> Outcome[Any]:
         raise RequestIdReused(request_id=call.request_id)
     if row["refusal"] is not None:
         return Outcome(refusal=status.Refused(Status.FromString(row["refusal"])))
+    ownership.answered_before()  # request ids belong to their caller
     kind = message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(row["reply_type"]))
     return Outcome(reply=kind.FromString(row["reply"]))

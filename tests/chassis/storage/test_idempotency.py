@@ -12,6 +12,7 @@ from bodega.user.v1 import user_pb2
 from services.chassis import context, contract, status
 from services.chassis.context import RequestContext, TraceContext
 from services.chassis.identity.caller import Caller
+from services.chassis.identity.ownership import OwnerNotAsked, must_own
 from services.chassis.storage import idempotency
 from services.chassis.storage.idempotency import RequestIdMissing, RequestIdReused, call
 from services.chassis.storage.retention import Janitor
@@ -224,3 +225,23 @@ async def test_calls_are_forgotten_after_a_day(store: Notes) -> None:
     assert await janitor.sweep(idempotency.RETENTION) == 1200
     assert await store.recall(call(request("r-1")), order_pb2.Order) is None
     assert await store.recall(call(request("young")), order_pb2.Order) is not None
+
+
+async def test_what_is_done_without_asking_whose_it_is_does_not_happen(store: Notes) -> None:
+    at_hand = RequestContext(trace=TraceContext.fresh(), must_own=True)
+    with context.working_on(at_hand), pytest.raises(OwnerNotAsked):
+        await store.once(call(request()), Effect())
+    assert await effects(store) == 0
+
+
+async def test_an_owner_gets_the_remembered_reply_without_being_asked_again(store: Notes) -> None:
+    def effect(_tx: Transaction) -> order_pb2.Order:
+        must_own("ada", NoSuchOrder(order_id="o-1"))
+        return order_pb2.Order(order_id="o-1")
+
+    for _ in range(2):
+        caller = Caller(user_id="ada")
+        at_hand = RequestContext(trace=TraceContext.fresh(), caller=caller, must_own=True)
+        with context.working_on(at_hand):
+            assert (await store.once(call(request()), effect)).order_id == "o-1"
+        assert not at_hand.must_own
