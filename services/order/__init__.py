@@ -4,7 +4,7 @@ We promise that every accepted order ends: CONFIRMED with the goods sold and the
 CANCELLED with both given back. An order is stored as its events; the saga is a pure function of them
 (`domain.next_step`).
 
-Publishes OrderPlaced, OrderConfirmed, OrderRejected, OrderCancelled, OrderShipped, OrderDelivered, OrderRefunded and
-OrderNeedsAttention. Calls user and catalogue to accept an order, inventory and payment to see it through. Listens to
-payment: late money that went back stands in the order's history.
+Publishes OrderPlaced, OrderConfirmed, OrderRejected, OrderCancelled, OrderShipped, OrderDelivered,
+OrderRefunded and OrderNeedsAttention. Calls user and catalogue to accept an order, inventory and payment to
+see it through. Listens to payment: late money that went back stands in the order's history.
 """
