@@ -27,7 +27,6 @@ METADATA_CHARS_MAX: Final = 256
 VIOLATIONS_BYTES_MAX: Final = 2048
 
 STALE_RETRY_S: Final = 0.05  # whoever won the race has committed by then
-TOO_MUCH_RETRY_S: Final = 1.0
 
 _M = TypeVar("_M", bound=Message)
 
@@ -208,9 +207,7 @@ def _detail_of(error: errors.DomainError) -> Message | None:
             detail = _precondition(error)
         case errors.Stale():
             detail = _retry(STALE_RETRY_S)
-        case errors.TooMuch():
-            detail = _retry(TOO_MUCH_RETRY_S)
-        case errors.Unavailable():
+        case errors.TooMuch() | errors.Unavailable():
             detail = _retry(error.retry_after_s)
     return detail
 

@@ -1,25 +1,26 @@
 """The installed contracts as one descriptor set, which is all that the gateway wants to know."""
 
 from importlib import resources
+from itertools import chain
 from typing import Final
 
 from bodega.inventory.v1 import inventory_pb2
 from bodega.notification.v1 import notification_pb2
 from bodega.order.v1 import order_pb2
 from bodega.payment.v1 import payment_pb2
-from bodega.user.v1 import user_pb2
+from bodega.user.v1 import session_pb2, user_pb2
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.rpc import error_details_pb2
 
-FILES: Final[dict[str, FileDescriptor]] = {
-    "user": user_pb2.DESCRIPTOR,
-    "inventory": inventory_pb2.DESCRIPTOR,
-    "order": order_pb2.DESCRIPTOR,
-    "payment": payment_pb2.DESCRIPTOR,
-    "notification": notification_pb2.DESCRIPTOR,
+FILES: Final[dict[str, tuple[FileDescriptor, ...]]] = {
+    "user": (user_pb2.DESCRIPTOR, session_pb2.DESCRIPTOR),
+    "inventory": (inventory_pb2.DESCRIPTOR,),
+    "order": (order_pb2.DESCRIPTOR,),
+    "payment": (payment_pb2.DESCRIPTOR,),
+    "notification": (notification_pb2.DESCRIPTOR,),
 }
-"""The file that declares each service's RPCs."""
+"""The files that declare each service's RPCs."""
 
 
 def descriptor_set() -> bytes:
@@ -27,7 +28,7 @@ def descriptor_set() -> bytes:
     made = FileDescriptorSet()
     seen: set[str] = set()
     # The details of errors are in no RPC's signature, and clients want to see them as JSON all the same.
-    for file in (*FILES.values(), error_details_pb2.DESCRIPTOR):
+    for file in (*chain.from_iterable(FILES.values()), error_details_pb2.DESCRIPTOR):
         _add(file, made, seen)
     _comment(made)
     return bytes(made.SerializeToString(deterministic=True))
@@ -35,7 +36,7 @@ def descriptor_set() -> bytes:
 
 def service_names(name: str) -> list[str]:
     """Full names of the gRPC services that one of our services offers."""
-    return [found.full_name for found in FILES[name].services_by_name.values()]
+    return [found.full_name for file in FILES[name] for found in file.services_by_name.values()]
 
 
 def _add(file: FileDescriptor, made: FileDescriptorSet, seen: set[str]) -> None:

@@ -79,6 +79,7 @@ class DataFolder:
                 folder.mkdir(mode=0o700, parents=folder == self.path, exist_ok=True)
             for service in SERVICES:
                 _make_secret(self.secrets / f"bodega_{service}__request_digest_secret")
+            _make_secret(self.secrets / "bodega_user__signing_key_secret")
         except OSError as error:
             raise Refused(f"{self.path} cannot be the data folder: {error.strerror}") from None
 

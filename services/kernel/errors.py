@@ -83,6 +83,11 @@ class TooMuch(DomainError):
 
     definite = False
 
+    @property
+    def retry_after_s(self) -> float:
+        """When it makes sense to ask again, in seconds."""
+        return 1.0
+
 
 class Unavailable(DomainError):
     """Not now; the same request may succeed later."""

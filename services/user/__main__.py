@@ -2,20 +2,37 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
-from bodega.user.v1 import user_pb2
+from bodega.user.v1 import session_pb2, user_pb2
+from bodega.user.v1.session_pb2_grpc import add_SessionServiceServicer_to_server
 from bodega.user.v1.user_pb2_grpc import add_UserServiceServicer_to_server
 
 from services.chassis.app import App
 from services.chassis.events import outbox
 from services.chassis.service import main, opened
 from services.chassis.storage import idempotency
-from services.user import activation_store
+from services.user import activation_store, key_store, lockout_store, session_store, signing_keys
 from services.user.config import UserSettings
+from services.user.key_rotation import KeyRotation
 from services.user.passwords import Passwords
+from services.user.sealing import Seal
 from services.user.search import Search
 from services.user.servicer import UserServicer
+from services.user.session_search import SessionSearch
+from services.user.session_servicer import SessionServicer
+from services.user.sign_in import Attempts
 from services.user.store import Transaction
+from services.user.tokens import AccessTokens
+
+RETENTIONS: Final = (
+    idempotency.RETENTION,
+    outbox.RETENTION,
+    activation_store.RETENTION,
+    *session_store.RETENTIONS,
+    lockout_store.RETENTION,
+    key_store.RETENTION,
+)
 
 
 @asynccontextmanager
@@ -27,20 +44,32 @@ async def assembled(settings: UserSettings) -> AsyncIterator[App]:
         memory_kib=settings.password_memory_kib,
         parallelism=settings.password_parallelism,
     )
+    digest_secret = settings.request_digest_secret.get_secret_value().encode()
+    seal = Seal(settings.signing_key_secret.get_secret_value().encode(), signing_keys.PURPOSE)
+    access_tokens = AccessTokens(seal, issuer=settings.token_issuer, audience=settings.token_audience)
     async with opened(settings, Transaction) as service, passwords:
-        search = Search(service.store, service.pages)
-        servicer = UserServicer(
-            service.store,
-            search,
-            passwords,
-            clock=service.clock,
-            ids=service.ids,
-            secret=settings.request_digest_secret.get_secret_value().encode(),
+        store, clock, ids = service.store, service.clock, service.ids
+        attempts = Attempts(store, passwords, clock=clock, secret=digest_secret)
+        users = UserServicer(
+            store, Search(store, service.pages), passwords, clock=clock, ids=ids, secret=digest_secret
         )
-        service.app.serve(add_UserServiceServicer_to_server, servicer, user_pb2.DESCRIPTOR)
-        service.app.check("database", lambda: service.store.read(lambda tx: tx.users.check()))
+        sessions = SessionServicer(
+            store,
+            SessionSearch(store, service.pages),
+            attempts,
+            passwords,
+            access_tokens,
+            clock=clock,
+            ids=ids,
+        )
+        rotation = KeyRotation(store, settings.key_schedule, seal, clock=clock)
+        service.app.serve(add_UserServiceServicer_to_server, users, user_pb2.DESCRIPTOR)
+        service.app.serve(add_SessionServiceServicer_to_server, sessions, session_pb2.DESCRIPTOR)
+        service.app.check("database", lambda: store.read(lambda tx: tx.users.check()))
+        service.app.check("signing keys", rotation.check)
+        service.app.background("key rotation", rotation.run)
         service.publish()
-        service.forget(idempotency.RETENTION, outbox.RETENTION, activation_store.RETENTION)
+        service.forget(*RETENTIONS)
         yield service.app
 
 

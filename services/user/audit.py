@@ -5,14 +5,19 @@ from datetime import timedelta
 from typing import Final
 
 import sqlalchemy as sa
+from bodega.user.v1 import user_events_pb2
 
 from services.chassis.audit import Check, Finding, judged
 from services.chassis.events import outbox
+from services.user import session_audit
 from services.user.domain import State
 from services.user.tables import STANDING, outbox_rows, users
 
 OUTBOX_MARGIN: Final = timedelta(minutes=5)
 """What the outbox may already have forgotten is not asked for; clocks and sweeps are a little apart."""
+
+_NO_CHANGE: Final = user_events_pb2.UserSignedIn.DESCRIPTOR.full_name
+"""Told of an account, and changes nothing about it."""
 
 
 def _find_unique(connection: sa.Connection) -> Finding:
@@ -50,7 +55,7 @@ def _find_told(connection: sa.Connection) -> Finding:
     told = (
         sa.select(sa.func.count())
         .select_from(outbox_rows)
-        .where(outbox_rows.c.aggregate_id == users.c.user_id)
+        .where(outbox_rows.c.aggregate_id == users.c.user_id, outbox_rows.c.type != _NO_CHANGE)
         .scalar_subquery()
     )
     rows = connection.execute(
@@ -73,4 +78,5 @@ CHECKS: Final = (
     Check("users.hashed", "Passwords are kept as Argon2id hashes only.", _find_hashed),
     Check("users.reasons", "A suspended account has a reason, any other has none.", _find_reasons),
     Check("users.told", "Every change of an account stands in the outbox.", _find_told),
+    *session_audit.CHECKS,
 )

@@ -1,8 +1,12 @@
 """What the user service can be told, beyond what every service can."""
 
-from pydantic import Field
+from datetime import timedelta
+from typing import Self
 
-from services.chassis.config import ServiceSettings
+from pydantic import Field, SecretStr, model_validator
+
+from services.chassis.config import LAPTOP_SECRET, ServiceSettings
+from services.user.key_schedule import Schedule
 
 
 class UserSettings(ServiceSettings):
@@ -15,3 +19,33 @@ class UserSettings(ServiceSettings):
     password_memory_kib: int = Field(default=64 * 1024, ge=8 * 4, le=1024 * 1024)
     password_parallelism: int = Field(default=4, ge=1, le=4)
     """Costs of a hash: the second recommendation of RFC 9106, section 4."""
+
+    signing_key_secret: SecretStr = SecretStr(LAPTOP_SECRET)
+    """Seals the private keys that sign access tokens. After a change, a new key signs at once."""
+
+    signing_key_period_s: int = Field(default=24 * 3600, gt=0)
+    """How long a key signs before the next one does."""
+
+    signing_key_lead_s: int = Field(default=3600, gt=0)
+    """How long a key is published before it signs: several times as long as verifiers keep a set of keys."""
+
+    token_issuer: str = Field(default="bodega", min_length=1)
+    token_audience: str = Field(default="bodega", min_length=1)
+
+    @property
+    def key_schedule(self) -> Schedule:
+        return Schedule(
+            timedelta(seconds=self.signing_key_period_s), timedelta(seconds=self.signing_key_lead_s)
+        )
+
+    @model_validator(mode="after")
+    def _production_has_a_signing_key_secret(self) -> Self:
+        if self.production and self.signing_key_secret.get_secret_value() == LAPTOP_SECRET:
+            raise ValueError("signing_key_secret must be set in production")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_are_announced_in_time(self) -> Self:
+        if self.signing_key_lead_s > self.signing_key_period_s:
+            raise ValueError("signing_key_lead_s must not be longer than signing_key_period_s")
+        return self

@@ -66,6 +66,14 @@ class LastAdministrator(errors.WrongState):
     """Nobody but {user_id} administers the shop; trust another account with it first."""
 
 
+class AccountNotActivated(errors.WrongState):
+    """Account {user_id} has not been activated yet."""
+
+
+class AccountSuspended(errors.WrongState):
+    """Account {user_id} is suspended; an administrator can say why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Registered:
     username: str
@@ -106,7 +114,22 @@ class RoleRevoked:
     role: Role
 
 
-Fact = Registered | Activated | Updated | Suspended | Reinstated | Deactivated | RoleGranted | RoleRevoked
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    session_id: str
+
+
+Fact = (
+    Registered
+    | Activated
+    | Updated
+    | Suspended
+    | Reinstated
+    | Deactivated
+    | RoleGranted
+    | RoleRevoked
+    | SignedIn
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +150,11 @@ class Profile:
     language_code: str = ""
 
 
+def email_key(email: str) -> str:
+    """What e-mail addresses are compared by: two that differ in case reach one mailbox."""
+    return email.casefold()
+
+
 @dataclass(frozen=True, slots=True)
 class Details:
     """What the owner of an account may change."""
@@ -137,8 +165,8 @@ class Details:
 
     @property
     def email_key(self) -> str:
-        """What e-mail addresses are compared by: two that differ in case reach one mailbox."""
-        return self.email.casefold()
+        """What e-mail addresses are compared by."""
+        return email_key(self.email)
 
     @property
     def username_key(self) -> str:
@@ -202,6 +230,27 @@ class User:
         if not changed:
             return self
         return self._happened(Updated(changed), at, details=details)
+
+    def change_password(self, password_hash: str, *, at: datetime) -> "User":
+        """The account with another password. Raises UserDeactivated once it has ended."""
+        if self.state is State.DEACTIVATED:
+            raise UserDeactivated(user_id=self.id)
+        return self._happened(Updated(("password",)), at, password_hash=password_hash)
+
+    def sign_in(self, session_id: str, *, at: datetime) -> Event:
+        """What there is to tell of it: signing in changes nothing about an account.
+
+        Raises AccountNotActivated, AccountSuspended or UserDeactivated: only an active account can be used.
+        """
+        match self.state:
+            case State.INACTIVE:
+                raise AccountNotActivated(user_id=self.id)
+            case State.SUSPENDED:
+                raise AccountSuspended(user_id=self.id)
+            case State.DEACTIVATED:
+                raise UserDeactivated(user_id=self.id)
+            case State.ACTIVE:
+                return Event(self.id, at, SignedIn(session_id))
 
     def activate(self, *, at: datetime) -> "User":
         """Raises UserNotActivatable for a suspended or ended account."""

@@ -24,3 +24,5 @@ def to_message(event: domain.Event) -> Message:
             return pb.UserRoleGranted(user_id=event.user_id, role=convert.role_to_proto(role))
         case domain.RoleRevoked(role):
             return pb.UserRoleRevoked(user_id=event.user_id, role=convert.role_to_proto(role))
+        case domain.SignedIn(session_id):
+            return pb.UserSignedIn(user_id=event.user_id, session_id=session_id)

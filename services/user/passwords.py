@@ -1,25 +1,32 @@
-"""Hashing passwords: slow by design, hence in threads of its own and with a bounded queue.
+"""Hashing and checking passwords: slow by design, hence in threads of its own and with a bounded queue.
 
 Argon2id (RFC 9106). A hash takes some 0.3 s of a core and 64 MiB, which is what makes guessing dear; so few
 run at a time, some may wait, and the rest are refused at once instead of being kept past their deadlines.
 """
 
 import asyncio
+import base64
+import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from argon2 import PasswordHasher
+from argon2.exceptions import VerifyMismatchError
+from argon2.low_level import ARGON2_VERSION
 
 from services.kernel import errors
 
+T = TypeVar("T")
+
 WAITING_MAX: Final = 16
-"""As many as can be served within the 5 s that a registration is given, two at a time."""
+"""As many as can be served within the 5 s that registering or signing in is given, two at a time."""
 
 
 class HashingBusy(errors.Unavailable):
-    """Too many registrations at once; try again in a moment."""
+    """Too many passwords to check at once; try again in a moment."""
 
     retry_after_s = 1.0
 
@@ -38,6 +45,7 @@ class Passwords:
     ) -> None:
         """Costs as RFC 9106 has them: passes, KiB, lanes. They are part of each hash."""
         self._hasher = PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=parallelism)
+        self._of_nobody = _unknown(self._hasher)
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="argon2")
         self._room = threading.BoundedSemaphore(at_once + waiting_max)
 
@@ -51,9 +59,42 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The hash in PHC format, salt and costs included. Raises HashingBusy."""
+        return await self._queued(lambda: self._hasher.hash(password))
+
+    async def verify(self, password_hash: str | None, password: str) -> bool:
+        """Whether the password is the one of the hash. Raises HashingBusy.
+
+        Without a hash the answer is no, after the same work: its time does not tell who has an account.
+        """
+        against = password_hash or self._of_nobody
+        return await self._queued(lambda: _verified(self._hasher, against, password)) and bool(password_hash)
+
+    def is_outdated(self, password_hash: str) -> bool:
+        """Whether the hash was made at other costs than are wanted now."""
+        return self._hasher.check_needs_rehash(password_hash)
+
+    async def _queued(self, work: Callable[[], T]) -> T:
         if not self._room.acquire(blocking=False):
             raise HashingBusy
         # A caller that is cancelled leaves its hash running; room is given back when the thread has ended it.
-        hashing = self._threads.submit(self._hasher.hash, password)
+        hashing = self._threads.submit(work)
         hashing.add_done_callback(lambda _: self._room.release())
         return await asyncio.wrap_future(hashing)
+
+
+def _verified(hasher: PasswordHasher, password_hash: str, password: str) -> bool:
+    try:
+        return hasher.verify(password_hash, password)
+    except VerifyMismatchError:
+        return False
+
+
+def _unknown(hasher: PasswordHasher) -> str:
+    """A hash of the usual costs that is nobody's, made without the work: its digest is random."""
+    costs = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    salt, digest = (_base64(os.urandom(size)) for size in (hasher.salt_len, hasher.hash_len))
+    return f"$argon2id$v={ARGON2_VERSION}${costs}${salt}${digest}"
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).rstrip(b"=").decode()

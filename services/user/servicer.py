@@ -17,6 +17,7 @@ from services.user import activation, convert
 from services.user.domain import Role, User
 from services.user.passwords import Passwords
 from services.user.search import Search
+from services.user.sessions import Ending
 from services.user.store import Transaction
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -142,6 +143,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
             user = tx.users.find_by_email(details.email_key)
             if user is not None:
                 user = user.take_over(password_hash=password_hash, at=now)
+                tx.sessions.end_all(user.id, Ending.PASSWORD_CHANGED, at=now)
             else:
                 new = User.register(user_id=user_id, details=details, password_hash=password_hash, at=now)
                 user = new.activate(at=now).grant(Role.ADMIN, at=now)

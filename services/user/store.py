@@ -18,6 +18,7 @@ from services.user.activation_store import Activations
 from services.user.domain import (
     Details,
     EmailTaken,
+    Event,
     LastAdministrator,
     Profile,
     Role,
@@ -26,6 +27,10 @@ from services.user.domain import (
     UsernameTaken,
     UserNotFound,
 )
+from services.user.key_store import SigningKeys
+from services.user.lockout_store import Lockouts
+from services.user.session_store import Sessions
+from services.user.sessions import Ending
 from services.user.tables import STAFF, STANDING, users
 
 
@@ -33,17 +38,21 @@ class Transaction:
     """What a transaction of this service works with."""
 
     def __init__(self, session: Session, ids: Ids) -> None:
-        self.users = Users(session, Outbox(session), ids)
         self.activations = Activations(session)
+        self.sessions = Sessions(session)
+        self.lockouts = Lockouts(session)
+        self.signing_keys = SigningKeys(session)
+        self.users = Users(session, Outbox(session), ids, self.sessions)
 
 
 class Users:
     """The accounts, each an aggregate of its own."""
 
-    def __init__(self, session: Session, outbox: Outbox, ids: Ids) -> None:
+    def __init__(self, session: Session, outbox: Outbox, ids: Ids, sessions: Sessions) -> None:
         self._session = session
         self._outbox = outbox
         self._ids = ids
+        self._sessions = sessions
 
     def get(self, user_id: str) -> User:
         """Raises UserNotFound."""
@@ -80,6 +89,7 @@ class Users:
     def save(self, user: User) -> User:
         """Writes the account with its events; nothing if nothing happened.
 
+        One that may not be used is signed out with it, whoever stopped it.
         Raises EmailTaken or UsernameTaken, and StaleVersion if someone else saved it since it was loaded.
         """
         if not user.pending_events:
@@ -91,10 +101,22 @@ class Users:
             self._session.run(_ADD, **_row(saved))
         else:
             self._change(saved, user.version)
+        if saved.state is not State.ACTIVE:
+            self._sessions.end_all(saved.id, Ending.ACCOUNT_STOPPED, at=saved.updated_at)
         for event in user.pending_events:
-            message = events.to_message(event)
-            self._outbox.add(envelope("user", user.id, message, id=self._ids.new(), at=event.at))
+            self.tell(event)
         return saved
+
+    def rehash(self, user: User, password_hash: str) -> None:
+        """Keeps the same password in another hash: no change of the account, and nothing to tell."""
+        self._session.run(
+            _REHASH, of_user_id=user.id, of_password_hash=user.password_hash, new_password_hash=password_hash
+        )
+
+    def tell(self, event: Event) -> None:
+        """Publishes what happened to an account."""
+        message = events.to_message(event)
+        self._outbox.add(envelope("user", event.user_id, message, id=self._ids.new(), at=event.at))
 
     def _has_administrator_besides(self, user_id: str) -> bool:
         return any(
@@ -179,4 +201,12 @@ _CHANGE: Final = Statement(
     sa.update(users)
     .where(users.c.user_id == sa.bindparam("of_user_id"), users.c.version == sa.bindparam("of_version"))
     .values({name: sa.bindparam(f"new_{name}") for name in _CHANGING})
+)
+_REHASH: Final = Statement(
+    sa.update(users)
+    .where(
+        users.c.user_id == sa.bindparam("of_user_id"),
+        users.c.password_hash == sa.bindparam("of_password_hash"),
+    )
+    .values(password_hash=sa.bindparam("new_password_hash"))
 )

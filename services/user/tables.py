@@ -51,5 +51,58 @@ activations = sa.Table(
     sa.Column("issue_time", sa.BigInteger, nullable=False, index=True),
 )
 
+LIVE = sa.text("end_time IS NULL")
+"""Of sessions that nobody has ended; some of them may have expired."""
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("session_id", sa.Text, primary_key=True),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("create_time", sa.BigInteger, nullable=False),
+    sa.Column("refresh_time", sa.BigInteger, nullable=False),
+    sa.Column("expire_time", sa.BigInteger, nullable=False),
+    sa.Column("end_time", sa.BigInteger),
+    sa.Column("ending", sa.Text),
+    sa.CheckConstraint("(end_time IS NULL) = (ending IS NULL)", name="what_ended_says_why"),
+    sa.Index(
+        "sessions_by_user", "user_id", "create_time", "session_id", sqlite_where=LIVE, postgresql_where=LIVE
+    ),
+    sa.Index("sessions_by_expire_time", "expire_time"),
+)
+
+refresh_tokens = sa.Table(
+    "refresh_tokens",
+    metadata,
+    sa.Column("token_hash", sa.LargeBinary, primary_key=True),
+    sa.Column("session_id", sa.Text, nullable=False),
+    sa.Column("expire_time", sa.BigInteger, nullable=False),
+    sa.Column("use_time", sa.BigInteger),
+    sa.Index("refresh_tokens_by_expire_time", "expire_time"),
+)
+
+# Failed attempts to sign in, by a keyed digest of the account's address or of the network address.
+lockouts = sa.Table(
+    "lockouts",
+    metadata,
+    sa.Column("subject", sa.LargeBinary, primary_key=True),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("fail_time", sa.BigInteger, nullable=False),
+    sa.Index("lockouts_by_fail_time", "fail_time"),
+)
+
+signing_keys = sa.Table(
+    "signing_keys",
+    metadata,
+    sa.Column("key_id", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False, unique=True),
+    sa.Column("public_key", sa.LargeBinary, nullable=False),
+    sa.Column("sealed_private_key", sa.LargeBinary, nullable=False),
+    sa.Column("sealed_with", sa.Text, nullable=False),
+    sa.Column("create_time", sa.BigInteger, nullable=False),
+    sa.Column("sign_time", sa.BigInteger, nullable=False),
+    sa.Column("retire_time", sa.BigInteger),
+)
+
 outbox_rows = outbox.define(metadata)
 remembered_calls = idempotency.define(metadata)

@@ -92,8 +92,9 @@ def writes_carry_a_request_id(world: World) -> Iterator[str]:
 
 
 def lists_come_in_pages(world: World) -> Iterator[str]:
+    """Except where a standard of others says what the list looks like."""
     for method in world.methods():
-        if not re.match(r"List[A-Z]", method.name):
+        if not re.match(r"List[A-Z]", method.name) or not world.owns(method.output_type):
             continue
         for name in ("page_size", "page_token"):
             if name not in method.input_type.fields_by_name:

@@ -1,10 +1,12 @@
 """The user service's parts on a real database, its server on a free port."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from bodega.user.v1 import user_pb2
+from bodega.user.v1 import session_pb2, user_pb2
+from bodega.user.v1.session_pb2_grpc import SessionServiceStub, add_SessionServiceServicer_to_server
 from bodega.user.v1.user_pb2_grpc import UserServiceStub, add_UserServiceServicer_to_server
 
 from services.chassis.paging import Pages
@@ -12,10 +14,18 @@ from services.chassis.storage.database import Store
 from services.chassis.storage.migrations import migrate
 from services.chassis.testing import FakeClock, SequentialIds, serving
 from services.user import __path__ as user_path
+from services.user import signing_keys
+from services.user.key_rotation import KeyRotation
+from services.user.key_schedule import Schedule
 from services.user.passwords import Passwords
+from services.user.sealing import Seal
 from services.user.search import Search
 from services.user.servicer import UserServicer
+from services.user.session_search import SessionSearch
+from services.user.session_servicer import SessionServicer
+from services.user.sign_in import Attempts
 from services.user.store import Transaction
+from services.user.tokens import AccessTokens
 
 MIGRATIONS = Path(user_path[0]) / "migrations"
 
@@ -56,3 +66,32 @@ async def users(
     added = (add_UserServiceServicer_to_server, servicer)
     async with serving(added, files=[user_pb2.DESCRIPTOR]) as channel:
         yield UserServiceStub(channel)
+
+
+@pytest.fixture
+def seal() -> Seal:
+    return Seal(b"secret of the signing keys", signing_keys.PURPOSE)
+
+
+@pytest.fixture
+def rotation(store: Store[Transaction], seal: Seal, clock: FakeClock) -> KeyRotation:
+    return KeyRotation(store, Schedule(timedelta(days=1), timedelta(hours=1)), seal, clock=clock)
+
+
+@pytest.fixture
+async def sessions(
+    store: Store[Transaction], passwords: Passwords, seal: Seal, rotation: KeyRotation, clock: FakeClock
+) -> AsyncIterator[SessionServiceStub]:
+    await rotation.turn()
+    servicer = SessionServicer(
+        store,
+        SessionSearch(store, Pages(b"s", clock=clock)),
+        Attempts(store, passwords, clock=clock, secret=b"s"),
+        passwords,
+        AccessTokens(seal, issuer="bodega", audience="bodega"),
+        clock=clock,
+        ids=SequentialIds(),
+    )
+    added = (add_SessionServiceServicer_to_server, servicer)
+    async with serving(added, files=[session_pb2.DESCRIPTOR]) as channel:
+        yield SessionServiceStub(channel)

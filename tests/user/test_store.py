@@ -127,9 +127,10 @@ async def test_the_audit_holds_and_sees_what_is_broken(
 
     def findings() -> dict[str, bool]:
         with chassis_audit.reading(database_url) as connection:
-            return {check.name: check.find(connection).holds for check in audit.CHECKS}
+            return {check.name: check.find(connection).holds for check in checks}
 
-    assert findings() == {check.name: True for check in audit.CHECKS}
+    checks = [check for check in audit.CHECKS if check.name.startswith("users.")]
+    assert findings() == {check.name: True for check in checks}
     names = [column.name for column in users.columns]
     twin = [f"{name} || '2'" if name in ("user_id", "username_key") else name for name in names]
     with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as vandal:
@@ -138,4 +139,4 @@ async def test_the_audit_holds_and_sees_what_is_broken(
         vandal.execute("DROP INDEX users_by_email")
         vandal.execute(f"INSERT INTO users ({', '.join(names)}) SELECT {', '.join(twin)} FROM users")  # noqa: S608
         vandal.commit()
-    assert findings() == {check.name: False for check in audit.CHECKS}
+    assert findings() == {check.name: False for check in checks}
