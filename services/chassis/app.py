@@ -5,7 +5,7 @@ settings = app.begin(OrderSettings, "order")
 app.main(run(settings))
 
 async def run(settings: OrderSettings) -> None:
-server = app.App(settings)
+server = app.App(settings, access=Access(tokens, workload_of))
 async with Store(...) as store:
 server.serve(add_OrderServiceServicer_to_server, OrderServicer(store), order_pb2.DESCRIPTOR)
 server.check("database", store.ping)
@@ -37,7 +37,7 @@ from services.chassis.health import CheckFn, Health
 from services.chassis.metrics import Metrics
 from services.chassis.operations import Operations, answering
 from services.chassis.server import AddToServer, Onion
-from services.chassis.server.access import Everyone
+from services.chassis.server.gate import Gate
 from services.chassis.tls import Identity, TlsRefused
 from services.kernel.clock import Clock, SystemClock
 
@@ -64,8 +64,14 @@ class App:
     """One server: servicers behind the onion, background work, checks, and their common life."""
 
     def __init__(
-        self, settings: ServiceSettings, *, clock: Clock | None = None, metrics: Metrics | None = None
+        self,
+        settings: ServiceSettings,
+        *,
+        access: Gate,
+        clock: Clock | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        """`access` decides who is let in."""
         self.settings = settings
         self.metrics = metrics or Metrics()
         self.health = Health()
@@ -77,7 +83,7 @@ class App:
 
         self.operations_address = ""
         clock = clock or SystemClock()
-        self._onion = Onion(self.metrics, clock, Everyone())
+        self._onion = Onion(self.metrics, clock, access)
         self._background = Background(clock)
         self._background.add("health", self.health.run)
         self._servicers: list[tuple[AddToServer[Any], Any, tuple[FileDescriptor, ...]]] = []

@@ -28,6 +28,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from services.chassis.identity.config import IdentitySettings
 from services.chassis.tls import TlsFiles, is_loopback
 
 FILE_VARIABLE: Final = "BODEGA_CONFIG"
@@ -76,6 +77,9 @@ class ServiceSettings(BaseSettings):
 
     database_url: str = ""
     nats_url: str = "nats://127.0.0.1:4222"
+
+    identity: IdentitySettings = IdentitySettings()
+    """Whose tokens are believed."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     reflection: bool = True

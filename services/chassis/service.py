@@ -13,7 +13,7 @@ if __name__ == "__main__":
     main(UserSettings, "user", assembled)
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -22,12 +22,18 @@ from google.protobuf.descriptor import FileDescriptor
 
 from services.chassis import app, client
 from services.chassis.app import App
+from services.chassis.client.line import Line
 from services.chassis.config import ServiceSettings
 from services.chassis.events.consumer import Consumer, Reaction
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.relay import Relay
+from services.chassis.identity import trust
+from services.chassis.identity.config import KEYS_RPC
+from services.chassis.identity.tokens import Issuer, Tokens
+from services.chassis.identity.workload import workload_serving
 from services.chassis.observed import observe_consumers, observe_outbox, observe_process
 from services.chassis.paging import Pages
+from services.chassis.server.access import Everyone
 from services.chassis.storage.database import Store
 from services.chassis.storage.retention import Janitor, Retention
 from services.chassis.storage.session import Session
@@ -52,6 +58,7 @@ class Service(Generic[Tx]):
     clock: Clock
     ids: Ids
     pages: Pages
+    tokens: Tokens
     _open: AsyncExitStack
 
     def connect(self, target: str, *files: FileDescriptor) -> client.Channel:
@@ -67,8 +74,17 @@ class Service(Generic[Tx]):
             clock=self.clock,
             ids=self.ids,
         )
-        self._open.push_async_callback(channel.close)
+        self.on_close(channel.close)
         return channel
+
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Has `close` awaited when the service is closed."""
+        self._open.push_async_callback(close)
+
+    def trust(self, issuer: Issuer) -> None:
+        """Has tokens of this issuer believed, and its keys kept fresh."""
+        self.tokens.trust(issuer)
+        self.app.background(f"keys of {issuer.name}", issuer.keys.run)
 
     def publish(self) -> None:
         """Has what the outbox holds told to the world."""
@@ -103,12 +119,28 @@ async def opened(
         secret=secret,
     )
     jetstream = JetStream.connect(settings.nats_url, name=settings.service)
-    server = App(settings, clock=clock)
+    tokens = Tokens(clock)
+    server = App(settings, access=Everyone(), clock=clock)
     server.check("events", jetstream.ready, required=False)
     observe_process(server.metrics, store)
     async with store, jetstream, AsyncExitStack() as open_things:
         pages = Pages(secret, clock=clock)
-        yield Service(settings.service, server, store, jetstream, clock, ids, pages, open_things)
+        service = Service(settings.service, server, store, jetstream, clock, ids, pages, tokens, open_things)
+        _trust_others(service, settings)
+        yield service
+
+
+def _trust_others(service: Service[Tx], settings: ServiceSettings) -> None:
+    """Everyone whose word the settings tell us to take."""
+    identity = settings.identity
+    if identity.keys_target:
+        line = Line(
+            identity.keys_target, client.OPTIONS, files=settings.tls, workload=workload_serving(KEYS_RPC)
+        )
+        service.on_close(line.close)
+        service.trust(trust.own(identity, trust.from_rpc(line.unary_unary(KEYS_RPC)), clock=service.clock))
+    for outside in identity.oidc:
+        service.trust(trust.external(outside, clock=service.clock))
 
 
 def consumers(

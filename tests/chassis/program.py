@@ -10,6 +10,7 @@ from typing import Any
 
 from services.chassis import app
 from services.chassis.config import ServiceSettings
+from services.chassis.server.access import Everyone
 from services.chassis.testing import until
 from tests.chassis import playground
 from tests.chassis.playground import FILE, Pong
@@ -31,7 +32,7 @@ async def run(settings: ServiceSettings) -> None:
             say("ended")
         return Pong(name=request.name)
 
-    server = app.App(settings)
+    server = app.App(settings, access=Everyone())
     server.serve(playground.add_to_server, {"Read": read}, FILE)
     server.background("announcer", lambda: announce(server))
     await server.run()

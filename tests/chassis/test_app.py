@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from services.chassis import app, client, telemetry
 from services.chassis.config import ServiceSettings
 from services.chassis.health import State
+from services.chassis.server.access import Everyone
 from services.chassis.testing import free_port, until
 from tests.chassis import playground
 from tests.chassis.playground import FILE, SERVICE, Ping, Pong, Stub
@@ -30,7 +31,9 @@ def made(handler: Any = None, **settings: Any) -> app.App:
     async def echo(request: Any, _context: Any) -> Any:
         return Pong(name=request.name)
 
-    server = app.App(ServiceSettings(service="playground", guests_plaintext=True, **settings))
+    server = app.App(
+        ServiceSettings(service="playground", guests_plaintext=True, **settings), access=Everyone()
+    )
     server.serve(playground.add_to_server, {"Read": handler or echo}, FILE)
     return server
 

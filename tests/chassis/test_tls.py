@@ -18,6 +18,7 @@ from services.chassis import app, client, tls
 from services.chassis.client import line
 from services.chassis.config import ServiceSettings
 from services.chassis.identity.workload import server_name, workload_of
+from services.chassis.server.access import Everyone
 from services.chassis.testing import until
 from services.chassis.tls import Identity, TlsFiles, TlsRefused
 from services.cli import certificates
@@ -41,7 +42,7 @@ async def who_calls(_request: Any, context: Any) -> Any:
 @asynccontextmanager
 async def served(files: TlsFiles, **settings: Any) -> AsyncIterator[app.App]:
     """The workload `playground`, which answers with the workload that asks."""
-    server = app.App(ServiceSettings(service="playground", tls=files, **settings))
+    server = app.App(ServiceSettings(service="playground", tls=files, **settings), access=Everyone())
     server.serve(playground.add_to_server, {"Read": who_calls}, FILE)
     async with server.running():
         yield server
@@ -270,7 +271,7 @@ async def test_no_call_fails_while_certificates_and_authorities_are_replaced(
         seen.update(context.auth_context()["x509_pem_cert"])
         return Pong(name=workload_of(context))
 
-    server = app.App(ServiceSettings(service="playground", tls=papers.of("playground")))
+    server = app.App(ServiceSettings(service="playground", tls=papers.of("playground")), access=Everyone())
     server.serve(playground.add_to_server, {"Read": note}, FILE)
     ours = papers.of("order")
     async with (
@@ -308,7 +309,7 @@ async def test_a_stream_outlives_the_certificate_it_began_with(
         while word := await more.get():
             yield Pong(name=word)
 
-    server = app.App(ServiceSettings(service="playground", tls=papers.of("playground")))
+    server = app.App(ServiceSettings(service="playground", tls=papers.of("playground")), access=Everyone())
     server.serve(playground.add_to_server, {"Watch": watch}, FILE)
     ours = papers.of("order")
     async with server.running(), client.connect(server.mesh_address, FILE, tls=ours) as channel:

@@ -8,6 +8,7 @@ import pytest
 
 from services.chassis import app
 from services.chassis.config import ServiceSettings
+from services.chassis.server.access import Everyone
 from services.cli import observation, status
 from services.cli.endpoints import Endpoints, ServiceEndpoint
 from services.cli.observation import Observation
@@ -34,7 +35,7 @@ def test_programs_that_do_not_answer_are_not_serving() -> None:
     ("required", "health", "serving"), [(False, "DEGRADED", True), (True, "NOT_SERVING", False)]
 )
 async def test_a_service_says_what_it_lacks(required: bool, health: str, serving: bool) -> None:  # noqa: FBT001
-    server = app.App(ServiceSettings(service="order", guests_plaintext=True))
+    server = app.App(ServiceSettings(service="order", guests_plaintext=True), access=Everyone())
 
     async def away() -> bool:
         return False

@@ -106,6 +106,10 @@ def role_name(role: "policy_pb2.Role.ValueType") -> str:
     return policy_pb2.Role.Name(role).removeprefix("ROLE_").lower()
 
 
+ROLES: Final = frozenset(role_name(role) for role in policy_pb2.Role.values() if role)
+"""Every role there is."""
+
+
 def scope(method: Method) -> str:
     """What an API key must be allowed for this method: the area it belongs to, to read or to write."""
     area = method.service.split(".")[-3] if method.service.count(".") > 1 else method.service

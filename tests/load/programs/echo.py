@@ -11,6 +11,7 @@ from bodega.order.v1 import order_pb2, order_pb2_grpc
 
 from services.chassis import app, telemetry
 from services.chassis.config import ServiceSettings
+from services.chassis.server.access import Everyone
 from tests.load import messages
 from tests.load.programs import commands
 
@@ -39,7 +40,7 @@ async def bare() -> None:
 async def onion() -> None:
     """As a service runs: telemetry, a log line a call, metrics, deadline, validation, health, reflection."""
     telemetry.configure_logging("echo", "info")
-    served = app.App(ServiceSettings(service="echo", guests_plaintext=True))
+    served = app.App(ServiceSettings(service="echo", guests_plaintext=True), access=Everyone())
     served.serve(order_pb2_grpc.add_OrderServiceServicer_to_server, echo(), order_pb2.DESCRIPTOR)
     async with served.running():
         await commands.obey(port=int(served.grpc_address.rpartition(":")[2]))
