@@ -66,7 +66,12 @@ class EventStore:
         )
         self._append = Statement(
             insert(table)
-            .values({column.name: sa.bindparam(column.name) for column in table.columns})
+            .from_select(
+                table.columns.keys(),
+                sa.select(*(sa.bindparam(column.name, type_=column.type) for column in table.columns)).where(
+                    _follows(table)
+                ),
+            )
             .on_conflict_do_nothing(index_elements=["stream_id", "version"])
         )
         self._load = Statement(
@@ -89,9 +94,8 @@ class EventStore:
         Trace and actor come from the request at hand. Raises StaleVersion if the stream is not, or no
         longer, at that version: then nothing was appended, and the store runs the transaction again.
         """
-        if self.version(session, stream_id) != expected_version:
-            raise StaleVersion(stream_id=stream_id, expected_version=expected_version)
         current = context.current()
+        trace_id, actor = (current.trace.trace_id, current.caller.name) if current else ("", "")
         for version, event in enumerate(events, start=expected_version + 1):
             appended = session.run(
                 self._append,
@@ -100,10 +104,10 @@ class EventStore:
                 type=event.type,
                 body=event.body,
                 at=to_micros(at),
-                trace_id=current.trace.trace_id if current else "",
-                actor=current.caller.name if current else "",
+                trace_id=trace_id,
+                actor=actor,
             )
-            if not appended:  # with several writers someone may come between the look and the append
+            if not appended:
                 raise StaleVersion(stream_id=stream_id, expected_version=expected_version)
         return expected_version + len(events)
 
@@ -126,3 +130,11 @@ class EventStore:
         """The version of the last event; 0 for an unknown stream."""
         row = session.one(self._version, of_stream_id=stream_id)
         return int(row["version"]) if row else 0
+
+
+def _follows(table: sa.Table) -> sa.ColumnElement[bool]:
+    """That the new event leaves no gap behind it; that its place is free, the primary key says."""
+    version = sa.bindparam("version", type_=table.c.version.type)
+    stream_id = sa.bindparam("stream_id", type_=table.c.stream_id.type)
+    before = sa.exists().where(table.c.stream_id == stream_id, table.c.version == version - 1)
+    return sa.or_(version == 1, before)

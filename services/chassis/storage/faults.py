@@ -24,3 +24,7 @@ class StaleVersion(errors.Stale):
 
 class TransactionLost(Exception):  # not a DomainError: nobody but the writer ever sees it
     """The database has rolled back the whole transaction under the function that was running in it."""
+
+
+class Rewind(BaseException):  # so that no transaction function takes it for an error of its own
+    """Something must be undone in a transaction that was begun without savepoints: run it again with them."""

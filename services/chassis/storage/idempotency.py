@@ -1,9 +1,10 @@
 """One request id, one effect, one reply: claims and what was answered, in the transaction of the effect.
 
-    claim (insert, on conflict do nothing) -> there already: compare the digest, replay
-    -> savepoint -> fn -> fill the claim -> commit
+    look -> there already: compare the digest, replay
+    -> savepoint -> fn -> remember the answer (insert, on conflict do nothing) -> commit
 
-A twin therefore waits for the first one's commit and then replays it. After "Idempotency-Key" as Stripe
+A twin that comes in between (where there are several writers) has lost a race when it wants to remember: all
+of it is undone, and the store runs it again, which then replays. After "Idempotency-Key" as Stripe
 has it, with the digest of draft-ietf-httpapi-idempotency-key-header.
 """
 
@@ -21,6 +22,7 @@ from google.rpc.status_pb2 import Status
 from services.chassis import context, status
 from services.chassis.identity import ownership
 from services.chassis.redaction import redacted
+from services.chassis.storage.faults import StaleVersion
 from services.chassis.storage.retention import Retention
 from services.chassis.storage.session import Row, Session
 from services.chassis.storage.statement import Statement, insert
@@ -128,18 +130,12 @@ _ONE = sa.and_(
     _CALLS.c.scope == sa.bindparam("of_scope"),
     _CALLS.c.request_id == sa.bindparam("of_request_id"),
 )
-_CLAIM = Statement(
+_REMEMBER = Statement(
     insert(_CALLS)
-    .values({name: sa.bindparam(name) for name in ("scope", "request_id", "digest", "create_time")})
+    .values({column.name: sa.bindparam(column.name) for column in _CALLS.columns})
     .on_conflict_do_nothing(index_elements=["scope", "request_id"])
 )
 _FIND = Statement(sa.select(_CALLS).where(_ONE))
-_FILL_REPLY = Statement(
-    sa.update(_CALLS)
-    .where(_ONE)
-    .values(reply_type=sa.bindparam("new_reply_type"), reply=sa.bindparam("new_reply"))
-)
-_FILL_REFUSAL = Statement(sa.update(_CALLS).where(_ONE).values(refusal=sa.bindparam("new_refusal")))
 
 RETENTION: Final = Retention(_CALLS, _CALLS.c.create_time, KEPT)
 """For the janitor: forgets what is older than a day."""
@@ -148,12 +144,10 @@ RETENTION: Final = Retention(_CALLS, _CALLS.c.create_time, KEPT)
 def once(
     session: Session, call: Call, digest: bytes, now: datetime, fn: Callable[[], M | errors.DomainError]
 ) -> Outcome[M]:
-    """Claims the id and runs `fn`, or replays what it led to before. Passing errors go straight through."""
-    claimed = session.run(
-        _CLAIM, scope=call.scope, request_id=call.request_id, digest=digest, create_time=to_micros(now)
-    )
-    if not claimed:
-        return _replay(_find(session, call), call, digest)
+    """Runs `fn`, or replays what it led to before. Passing errors go straight through."""
+    found = _find(session, call)
+    if found is not None:
+        return _replay(found, call, digest)
     try:
         with session.savepoint():
             answer = fn()
@@ -161,19 +155,19 @@ def once(
         if not refusal.definite:
             raise
         answer = refusal
+    outcome: Outcome[M]
     if isinstance(answer, errors.DomainError):
-        said = status.from_error(answer).SerializeToString()
-        session.run(_FILL_REFUSAL, of_scope=call.scope, of_request_id=call.request_id, new_refusal=said)
-        return Outcome(refusal=answer)
-    ownership.vouch()
-    session.run(
-        _FILL_REPLY,
-        of_scope=call.scope,
-        of_request_id=call.request_id,
-        new_reply_type=answer.DESCRIPTOR.full_name,
-        new_reply=redacted(answer).SerializeToString(),
-    )
-    return Outcome(reply=answer)
+        outcome = Outcome(refusal=answer)
+        said = {"reply_type": None, "reply": None, "refusal": status.from_error(answer).SerializeToString()}
+    else:
+        ownership.vouch()
+        outcome = Outcome(reply=answer)
+        reply = redacted(answer).SerializeToString()
+        said = {"reply_type": answer.DESCRIPTOR.full_name, "reply": reply, "refusal": None}
+    key = {"scope": call.scope, "request_id": call.request_id}
+    if not session.run(_REMEMBER, **key, digest=digest, create_time=to_micros(now), **said):
+        raise StaleVersion(stream_id=call.request_id, expected_version=0)
+    return outcome
 
 
 def recall(session: Session, call: Call, digest: bytes, reply_type: type[M]) -> Outcome[M] | None:
@@ -191,9 +185,7 @@ def _find(session: Session, call: Call) -> Row | None:
     return session.one(_FIND, of_scope=call.scope, of_request_id=call.request_id)
 
 
-def _replay(row: Row | None, call: Call, digest: bytes) -> Outcome[Any]:
-    if row is None:
-        raise AssertionError("a claim that conflicts with nothing")
+def _replay(row: Row, call: Call, digest: bytes) -> Outcome[Any]:
     if not hmac.compare_digest(row["digest"], digest):
         raise RequestIdReused(request_id=call.request_id)
     if row["refusal"] is not None:

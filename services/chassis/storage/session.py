@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from services.chassis.storage.faults import TransactionLost
+from services.chassis.storage.faults import Rewind, TransactionLost
 from services.chassis.storage.statement import Statement
 
 
@@ -52,13 +52,26 @@ class Session:
     the driver raised them.
     """
 
-    __slots__ = ("_after_commit", "_connection", "_database", "_lost")
+    __slots__ = (
+        "_after_commit",
+        "_connection",
+        "_database",
+        "_dialect",
+        "_lost",
+        "_with_savepoints",
+        "wrote",
+    )
 
-    def __init__(self, connection: Connection, database: Database) -> None:
+    def __init__(self, connection: Connection, database: Database, *, with_savepoints: bool = True) -> None:
+        """Without savepoints, `savepoint` raises Rewind where one would be needed."""
         self._connection = connection
         self._database = database
+        self._dialect = database.dialect
+        self._with_savepoints = with_savepoints
         self._lost = False
         self._after_commit: list[Callable[[], None]] = []
+        self.wrote = False
+        """Whether a statement has changed anything since the writer last set this to False."""
 
     def after_commit(self, act: Callable[[], None]) -> None:
         """Has `act` called in the event loop once this transaction is on disk, and never if it is not.
@@ -86,18 +99,24 @@ class Session:
 
     def run(self, statement: Statement, /, **params: object) -> int:
         """Runs a statement that returns no rows; how many rows it touched."""
-        return self._execute(statement, params).rowcount
+        touched = self._execute(statement, params).rowcount
+        if touched:
+            self.wrote = True
+        return touched
 
     def many(self, statement: Statement, rows: Iterable[Mapping[str, object]]) -> None:
         """Runs one statement for each of several sets of parameters."""
-        dialect = self._database.dialect
-        bound = [statement.bound(dialect, row) for row in rows]
+        bound = [statement.bound(self._dialect, row) for row in rows]
         if bound:
+            self.wrote = True
             self._guarded(self._connection.executemany, bound[0][0], [params for _, params in bound])
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """What happens inside is undone if it raises, and only that."""
+        if not self._with_savepoints:
+            yield from self._nothing_to_undo()
+            return
         self._guarded(self._connection.execute, "SAVEPOINT part")
         try:
             yield
@@ -113,8 +132,19 @@ class Session:
         """Whether the database has rolled back the whole transaction by itself."""
         return self._lost
 
+    def _nothing_to_undo(self) -> Iterator[None]:
+        before, self.wrote = self.wrote, False
+        try:
+            yield
+        except BaseException as error:
+            if self.wrote:
+                raise Rewind from error
+            raise
+        finally:
+            self.wrote = self.wrote or before
+
     def _execute(self, statement: Statement, params: dict[str, object]) -> Cursor:
-        sql, values = statement.bound(self._database.dialect, params)
+        sql, values = statement.bound(self._dialect, params)
         cursor: Cursor = self._guarded(self._connection.execute, sql, values)
         return cursor
 

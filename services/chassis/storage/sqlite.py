@@ -59,7 +59,7 @@ class Sqlite:
         if not database or database == ":memory:":
             raise ValueError(f"{url!r}: a file is needed, several connections share it")
         self.path = Path(database).absolute()
-        self.dialect: sa.Dialect = sqlite.dialect(paramstyle="named")
+        self.dialect: sa.Dialect = sqlite.dialect(paramstyle="qmark")
 
     def writer(self) -> sqlite3.Connection:
         """The one connection that writes. Creates the file if need be."""

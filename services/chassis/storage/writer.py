@@ -1,8 +1,12 @@
-"""The one who writes: a thread that runs whatever has queued up, a savepoint each, one commit for all.
+"""The one who writes: a thread that runs whatever has queued up, one commit for all.
 
 Durability is that of a commit each, since every caller is answered after the commit that holds its work;
 the fsync, which costs far more than the statements, is shared. Batches form by themselves: while one is
 being written to disk, the next one queues up. Nobody ever waits for a batch to fill.
+
+Savepoints, which undo one function without the others, cost a copy of every page that it touches. So a batch
+is first run without them. Hardly any function raises after it has written something; when one does, all is
+rolled back and the batch run again with a savepoint each.
 """
 
 import asyncio
@@ -15,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 from services.chassis import failpoints
 from services.chassis.storage.faults import (
+    Rewind,
     StaleVersion,
     StorageBusy,
     StorageClosed,
@@ -45,14 +50,13 @@ class _Job:
     fn: Callable[[Session], Any]
     context: contextvars.Context
     answer: asyncio.Future[Any]
-    runs: int = 0
+    races_lost: int = 0
     result: Any = None
     error: BaseException | None = None
     after_commit: list[Callable[[], None]] = field(default_factory=list)
 
     def run(self, session: Session) -> bool:
         """Whether the function returned, instead of raising."""
-        self.runs += 1
         self.result = self.error = None
         self.after_commit.clear()
         session.collect_after_commit(self.after_commit)
@@ -67,7 +71,11 @@ class _Job:
 
     @property
     def lost_a_race(self) -> bool:
-        return isinstance(self.error, StaleVersion) and self.runs < RUNS_MAX and not self.answer.cancelled()
+        return (
+            isinstance(self.error, StaleVersion)
+            and self.races_lost + 1 < RUNS_MAX
+            and not self.answer.cancelled()
+        )
 
     def settle(self) -> None:
         """Does what was left for after the commit, then tells the caller, unless they have gone."""
@@ -146,6 +154,8 @@ class Writer:
                 self._batch = []
                 self._again = [job for job in batch if job.lost_a_race]
                 self._tell(self._settle, [job for job in batch if not job.lost_a_race], wrote)
+                for job in self._again:
+                    job.races_lost += 1
         finally:
             # Reached with work left only if the connection itself is broken: then nobody shall wait for ever.
             self._closing = True
@@ -185,7 +195,6 @@ class Writer:
 
     def _run_together(self, batch: list[_Job]) -> bool:
         """One transaction for all. False if it came to nothing, for whatever reason."""
-        session = Session(self._connection, self._database)
         try:
             self._connection.execute(self._database.begin_writing)
         except self._database.driver_error as error:
@@ -194,25 +203,46 @@ class Writer:
                 job.fail(self._database.translate(error))
             return True
         try:
-            for job in batch:
-                self._run_in_savepoint(job, session)
+            if not self._run_boldly(batch):
+                self._roll_back()
+                self._connection.execute(self._database.begin_writing)
+                self._run_in_savepoints(batch)
             self._make_durable(batch)
         except (self._database.driver_error, TransactionLost):
             self._roll_back()
             return False
         return True
 
-    def _run_in_savepoint(self, job: _Job, session: Session) -> None:
-        self._connection.execute("SAVEPOINT job")
-        returned = job.run(session)
-        if session.lost:
-            raise TransactionLost
-        if not returned:
-            self._connection.execute("ROLLBACK TO job")
-        self._connection.execute("RELEASE job")
+    def _run_boldly(self, batch: list[_Job]) -> bool:
+        """Whether all went well without savepoints; if not, the transaction must be rolled back."""
+        session = Session(self._connection, self._database, with_savepoints=False)
+        for job in batch:
+            session.wrote = False
+            returned = job.run(session)
+            if session.lost:
+                raise TransactionLost
+            if not returned and session.wrote:
+                return False
+        return True
+
+    def _run_in_savepoints(self, batch: list[_Job]) -> None:
+        session = Session(self._connection, self._database)
+        for job in batch:
+            self._connection.execute("SAVEPOINT job")
+            returned = job.run(session)
+            if session.lost:
+                raise TransactionLost
+            if not returned:
+                self._connection.execute("ROLLBACK TO job")
+            self._connection.execute("RELEASE job")
 
     def _run_alone(self, job: _Job) -> None:
-        session = Session(self._connection, self._database)
+        self._run_in_its_own(job, with_savepoints=False)
+        if isinstance(job.error, Rewind):
+            self._run_in_its_own(job, with_savepoints=True)
+
+    def _run_in_its_own(self, job: _Job, *, with_savepoints: bool) -> None:
+        session = Session(self._connection, self._database, with_savepoints=with_savepoints)
         try:
             self._connection.execute(self._database.begin_writing)
             returned = job.run(session)

@@ -86,6 +86,7 @@ async def test_what_queues_up_shares_one_commit(store: Notes) -> None:
     assert await store.read(lambda tx: tx.count()) == 100
     # One of them ends the transaction that held the writer.
     assert said.count("COMMIT") == 2
+    assert not any("SAVEPOINT" in statement for statement in said)
 
 
 async def test_who_raises_in_a_batch_is_undone_alone(store: Notes) -> None:
