@@ -29,6 +29,8 @@ def main() -> int:
         operations_port=arguments.operations_port,
         body_bytes_max=arguments.max_body_bytes,
         drain_max_s=arguments.drain_seconds,
+        origins=tuple(arguments.allow_origin),
+        https_only=arguments.https_only,
     )
     telemetry.configure_logging("gateway", arguments.log_level)
     try:
@@ -74,6 +76,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--operations-port", type=_port, help="for /metrics and /health/*; none by default")
     parser.add_argument("--max-body-bytes", type=int, default=BODY_BYTES_MAX)
     parser.add_argument("--drain-seconds", type=float, default=DRAIN_MAX_S)
+    browsers = parser.add_argument_group("browsers")
+    browsers.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="whose pages may read answers, e.g. https://shop.example (CORS); `*`: everyone's",
+    )
+    browsers.add_argument(
+        "--https-only",
+        action="store_true",
+        help="browsers are told to come by TLS, which someone in front ends",
+    )
     parser.add_argument("--log-level", choices=sorted(telemetry.LEVELS), default="info")
     return parser.parse_args()
 

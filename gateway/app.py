@@ -16,6 +16,7 @@ from gateway.edge import BODY_BYTES_MAX, Edge
 from gateway.errors import Failure
 from gateway.health import Health
 from gateway.http1 import Http1Protocol
+from gateway.hygiene import BadOrigin, Hygiene
 from gateway.operations import Operations
 from gateway.site import CannotServe
 from gateway.streams import Limits
@@ -48,6 +49,12 @@ class Settings:
 
     body_bytes_max: int = BODY_BYTES_MAX
     drain_max_s: float = DRAIN_MAX_S
+    origins: tuple[str, ...] = ()
+    """Whose pages may read answers, e.g. `https://shop.example`; `*`: everyone's."""
+
+    https_only: bool = False
+    """Tells browsers never to come without TLS: someone in front of us ends it."""
+
     streams: Limits = field(default_factory=Limits)
 
 
@@ -58,6 +65,7 @@ class Gateway:
     site: site.Site
     settings: Settings
     openapi: bytes
+    hygiene: Hygiene
     health: Health = field(default_factory=Health)
 
 
@@ -87,12 +95,14 @@ def build(
 
     Raises CannotServe with one clear line.
     """
+    settings = settings or Settings()
     try:
         targets = Backends.parse(backends)
-    except BadBackend as error:
+        hygiene = Hygiene(settings.origins, https_only=settings.https_only)
+    except (BadBackend, BadOrigin) as error:
         raise CannotServe(str(error)) from None
     built = site.build(files, targets)
-    return Gateway(built, settings or Settings(), openapi.document(built.routes, files.file))
+    return Gateway(built, settings, openapi.document(built.routes, files.file), hygiene)
 
 
 @asynccontextmanager
@@ -107,6 +117,7 @@ async def running(gateway: Gateway) -> AsyncIterator[Running]:
         gateway.health,
         settings.streams,
         documents={openapi.PATH: Failure(200, gateway.openapi, [_MAY_BE_KEPT])},
+        hygiene=gateway.hygiene,
         body_bytes_max=settings.body_bytes_max,
     )
     listeners = [_listen(settings.host, settings.port)]

@@ -16,6 +16,7 @@ from gateway.errors import Failure, Headers, Refusal
 from gateway.headers import Incoming
 from gateway.health import Health
 from gateway.http1 import PRESENCE, Presence
+from gateway.hygiene import Hygiene
 from gateway.metrics import RouteMetrics
 from gateway.refusals import Refused
 from gateway.routes import MalformedPath
@@ -42,7 +43,7 @@ _CLIENT_LEFT: Final = 499  # nginx's word for it; only logs and metrics ever see
 _JSON_TYPE: Final = b"application/json"
 _CHARSETS: Final = (b"", b"charset=utf-8", b'charset="utf-8"')
 _JSON: Final = (b"content-type", _JSON_TYPE)
-_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+_NO_STORE: Final = (b"cache-control", b"no-store")
 _CLOSE: Final = (b"connection", b"close")
 
 _log = telemetry.logger(__name__)
@@ -58,6 +59,7 @@ class Edge:
         limits: Limits | None = None,
         *,
         documents: Mapping[str, Failure] | None = None,
+        hygiene: Hygiene | None = None,
         body_bytes_max: int = BODY_BYTES_MAX,
     ) -> None:
         """`documents`: by path, what is answered where no rule takes it."""
@@ -66,6 +68,7 @@ class Edge:
         self._body_bytes_max = body_bytes_max
         self._nowhere = site.metrics.route("", "")
         self._documents = documents or {}
+        self.hygiene = hygiene or Hygiene()
         self._in_flight = 0
         self.streams = Streams(limits or Limits())
         site.metrics.show_streams(lambda: len(self.streams))
@@ -128,7 +131,18 @@ def _allow(methods: tuple[str, ...]) -> bytes:
 class _Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_edge", "_ended", "_presence", "_receive", "_route", "_scope", "_send", "_started")
+    __slots__ = (
+        "_common",
+        "_edge",
+        "_ended",
+        "_is_private",
+        "_presence",
+        "_receive",
+        "_route",
+        "_scope",
+        "_send",
+        "_started",
+    )
 
     def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
         self._edge = edge
@@ -138,6 +152,8 @@ class _Exchange:
         self._send = send
         self._route: Route | None = None
         self._ended: Ended | None = None
+        self._common: Headers = edge.hygiene.fixed
+        self._is_private = False
         self._started = time.perf_counter()
 
     async def run(self) -> None:
@@ -147,26 +163,28 @@ class _Exchange:
             await self._refuse(refusal.failure, headers.ids(self._scope["headers"]))
             return
         context.set_current(RequestContext(trace=incoming.trace))  # the task is this request's own
+        self._common = [*incoming.returned, *self._edge.hygiene.headers(incoming)]
+        self._is_private = incoming.has_credentials
         try:
             status = await self._answer(incoming)
         except Refusal as refusal:
-            status = await self._fail(refusal.failure, incoming.returned)
+            status = await self._fail(refusal.failure)
         except grpc.aio.AioRpcError as error:
-            status = await self._fail(self._edge.failed(error), incoming.returned)
+            status = await self._fail(self._edge.failed(error))
         except ClientLeft:
             status = _CLIENT_LEFT
         except CancelledError:
             raise
         except Exception:  # noqa: BLE001 (whatever it was: logged, and answered without a word of it)
             _log.exception("request failed", rpc="" if self._route is None else self._route.method.path)
-            status = await self._fail(errors.internal().failure, incoming.returned)
+            status = await self._fail(errors.internal().failure)
         self._done(status, incoming.request_id)
 
     async def _answer(self, incoming: Incoming) -> int:
         scope = self._scope
         found = self._edge.find(scope["method"], scope["raw_path"].decode("latin-1"))
         if isinstance(found, Failure):
-            return await self._fail(found, incoming.returned)
+            return await self._fail(found)
         route, values = found
         self._route = route
         if route.takes_stream:
@@ -192,7 +210,7 @@ class _Exchange:
         except NoJsonForm as error:
             _log.error("reply has no JSON form", method=route.method.path, why=str(error))
             raise errors.internal() from None
-        out: Headers = [*incoming.returned, *metadata, _NOSNIFF]
+        out = self._head(metadata)
         if rendered.content_type is not None:
             out.append((b"content-type", rendered.content_type))
         if rendered.location is not None:
@@ -234,7 +252,7 @@ class _Exchange:
             self._presence,
             self._send,
             head_only=self._scope["method"] == "HEAD",
-            head=lambda metadata: [*incoming.returned, *headers.returned(metadata)],
+            head=lambda metadata: [*self._common, *headers.returned(metadata)],
             render=self._edge.failed,
             limits=open_streams.limits,
             metrics=parts.metrics,
@@ -302,14 +320,21 @@ class _Exchange:
     async def _refuse(self, failure: Failure, ids: tuple[bytes, bytes]) -> None:
         request_id, correlation_id = ids
         returned = ((b"x-request-id", request_id), (b"x-correlation-id", correlation_id))
-        self._done(await self._fail(failure, returned), request_id.decode())
+        self._common = [*returned, *self._edge.hygiene.fixed]
+        self._done(await self._fail(failure), request_id.decode())
 
-    async def _fail(self, failure: Failure, returned: tuple[tuple[bytes, bytes], ...]) -> int:
-        out: Headers = [*returned, _NOSNIFF, *failure.headers]
+    async def _fail(self, failure: Failure) -> int:
+        out = self._head(failure.headers)
         if failure.body:
             out.append(_JSON)
         await self._presence.reply(failure.status, out, failure.body)
         return failure.status
+
+    def _head(self, more: Headers) -> Headers:
+        out = [*self._common, *more]
+        if self._is_private and all(name != b"cache-control" for name, _ in more):
+            out.append(_NO_STORE)  # what one client may see is nothing for a cache that others ask
+        return out
 
     def _done(self, status: int, request_id: str) -> None:
         seconds = time.perf_counter() - self._started

@@ -16,6 +16,8 @@ from grpc.aio import Metadata
 from gateway.errors import malformed
 from services.chassis.context import TraceContext
 
+AUTHORIZATION: Final = b"authorization"
+API_KEY: Final = b"x-api-key"
 IDEMPOTENCY_KEY: Final = b"idempotency-key"
 IDEMPOTENCY_KEY_CHARS_MAX: Final = 255  # as contracts allow for request_id
 
@@ -27,19 +29,22 @@ _WEBHOOK: Final = {
 }  # https://www.standardwebhooks.com
 _PASSED: Final = {
     name: name.decode()
-    for name in (b"authorization", b"accept-language", b"tracestate", IDEMPOTENCY_KEY, *_WEBHOOK)
+    for name in (AUTHORIZATION, b"accept-language", b"tracestate", IDEMPOTENCY_KEY, *_WEBHOOK)
 }
-_UNDERSTOOD: Final = frozenset(
+UNDERSTOOD: Final = frozenset(
     {
         *_PASSED,
         b"accept",
+        b"access-control-request-method",
         b"content-type",
         b"content-encoding",
         b"content-length",
         b"expect",
         b"grpc-timeout",
         b"last-event-id",
+        b"origin",
         b"traceparent",
+        API_KEY,
         b"x-correlation-id",
         b"x-request-id",
         b"x-request-timeout",
@@ -73,6 +78,12 @@ class Sent(Metadata):
     def __len__(self) -> int:
         return len(self._pairs)
 
+    def set(self, name: str, value: str | None) -> None:
+        """Replaces whatever there is of this name; None: with nothing."""
+        self._pairs = [pair for pair in self._pairs if pair[0] != name]
+        if value is not None:
+            self._pairs.append((name, value))
+
 
 @dataclass(slots=True)  # not frozen: that triples the price of making one, and one is made per request
 class Incoming:
@@ -98,6 +109,18 @@ class Incoming:
     returned: tuple[tuple[bytes, bytes], ...]
     """The ids, for the reply."""
 
+    authorization: bytes | None
+    api_key: bytes | None
+    origin: bytes | None
+    """Of the page that asks, if a browser says so."""
+
+    is_preflight: bool
+    """A browser asks on behalf of a page whether it may ask."""
+
+    @property
+    def has_credentials(self) -> bool:
+        return self.authorization is not None or self.api_key is not None
+
 
 def ids(raw: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
     """Request id and correlation id of a request, made where absent or not printable."""
@@ -109,7 +132,7 @@ def read(raw: Iterable[tuple[bytes, bytes]]) -> Incoming:
     """Raises Refusal (400) for a header that is given twice or does not parse."""
     found: dict[bytes, bytes] = {}
     for name, value in raw:
-        if name in _UNDERSTOOD:
+        if name in UNDERSTOOD:
             if name not in found:
                 found[name] = value
             elif name in _LISTS:
@@ -147,6 +170,10 @@ def read(raw: Iterable[tuple[bytes, bytes]]) -> Incoming:
             (b"x-correlation-id", correlation_id),
             (b"traceparent", text.encode()),
         ),
+        found.get(AUTHORIZATION),
+        found.get(API_KEY),
+        found.get(b"origin"),
+        b"access-control-request-method" in found,
     )
 
 

@@ -29,7 +29,6 @@ _OCTETS: Final = b"application/octet-stream"
 _HEAD: Final = (
     (b"cache-control", b"no-store"),
     (b"vary", b"accept"),
-    (b"x-content-type-options", b"nosniff"),
     (b"x-accel-buffering", b"no"),  # nginx would collect messages until a buffer is full
     (b"connection", b"close"),  # what a client sends behind a request for a stream goes unheard
 )
