@@ -70,9 +70,7 @@ async def test_the_shops_own_keys_come_by_rpc() -> None:
     issuer = TestIssuer(clock)
 
     async def call(_request: bytes, **_options: Any) -> bytes:
-        return HttpBody(
-            content_type="application/jwk-set+json", data=await issuer.fetch()
-        ).SerializeToString()
+        return bytes(HttpBody(data=await issuer.fetch()).SerializeToString())
 
     tokens = Tokens(clock)
     tokens.trust(trust.own(IdentitySettings(), trust.from_rpc(call), clock=clock))
