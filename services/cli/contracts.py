@@ -8,13 +8,13 @@ from bodega.inventory.v1 import inventory_pb2
 from bodega.notification.v1 import notification_pb2
 from bodega.order.v1 import order_pb2
 from bodega.payment.v1 import payment_pb2
-from bodega.user.v1 import session_pb2, user_pb2
+from bodega.user.v1 import api_key_pb2, session_pb2, user_pb2
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.rpc import error_details_pb2
 
 FILES: Final[dict[str, tuple[FileDescriptor, ...]]] = {
-    "user": (user_pb2.DESCRIPTOR, session_pb2.DESCRIPTOR),
+    "user": (user_pb2.DESCRIPTOR, session_pb2.DESCRIPTOR, api_key_pb2.DESCRIPTOR),
     "inventory": (inventory_pb2.DESCRIPTOR,),
     "order": (order_pb2.DESCRIPTOR,),
     "payment": (payment_pb2.DESCRIPTOR,),

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from bodega.user.v1 import session_pb2, user_pb2
+from bodega.user.v1 import api_key_pb2, session_pb2, user_pb2
+from bodega.user.v1.api_key_pb2_grpc import add_ApiKeyServiceServicer_to_server
 from bodega.user.v1.session_pb2_grpc import add_SessionServiceServicer_to_server
 from bodega.user.v1.user_pb2_grpc import add_UserServiceServicer_to_server
 
@@ -12,7 +13,9 @@ from services.chassis.app import App
 from services.chassis.events import outbox
 from services.chassis.service import main, opened
 from services.chassis.storage import idempotency
-from services.user import activation_store, key_store, lockout_store, session_store, signing_keys
+from services.user import activation_store, key_store, lockout_store, scopes, session_store, signing_keys
+from services.user.api_key_search import ApiKeySearch
+from services.user.api_key_servicer import ApiKeyServicer
 from services.user.config import UserSettings
 from services.user.key_rotation import KeyRotation
 from services.user.passwords import Passwords
@@ -62,9 +65,13 @@ async def assembled(settings: UserSettings) -> AsyncIterator[App]:
             clock=clock,
             ids=ids,
         )
+        api_keys = ApiKeyServicer(
+            store, ApiKeySearch(store, service.pages), scopes=scopes.known(), clock=clock, ids=ids
+        )
         rotation = KeyRotation(store, settings.key_schedule, seal, clock=clock)
         service.app.serve(add_UserServiceServicer_to_server, users, user_pb2.DESCRIPTOR)
         service.app.serve(add_SessionServiceServicer_to_server, sessions, session_pb2.DESCRIPTOR)
+        service.app.serve(add_ApiKeyServiceServicer_to_server, api_keys, api_key_pb2.DESCRIPTOR)
         service.app.check("database", lambda: store.read(lambda tx: tx.users.check()))
         service.app.check("signing keys", rotation.check)
         service.app.background("key rotation", rotation.run)

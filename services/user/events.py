@@ -3,7 +3,7 @@
 from bodega.user.v1 import user_events_pb2 as pb
 from google.protobuf.message import Message
 
-from services.user import convert, domain
+from services.user import api_keys, convert, domain
 
 
 def to_message(event: domain.Event) -> Message:
@@ -26,3 +26,11 @@ def to_message(event: domain.Event) -> Message:
             return pb.UserRoleRevoked(user_id=event.user_id, role=convert.role_to_proto(role))
         case domain.SignedIn(session_id):
             return pb.UserSignedIn(user_id=event.user_id, session_id=session_id)
+
+
+def key_to_message(event: api_keys.KeyEvent) -> Message:
+    match event:
+        case api_keys.ApiKeyCreated(api_key_id, user_id, scopes):
+            return pb.ApiKeyCreated(api_key_id=api_key_id, user_id=user_id, scopes=scopes)
+        case api_keys.ApiKeyRevoked(api_key_id, user_id):
+            return pb.ApiKeyRevoked(api_key_id=api_key_id, user_id=user_id)

@@ -15,6 +15,7 @@ from services.kernel.clock import from_micros, to_micros
 from services.kernel.ids import Ids
 from services.user import events
 from services.user.activation_store import Activations
+from services.user.api_key_store import ApiKeys
 from services.user.domain import (
     Details,
     EmailTaken,
@@ -38,6 +39,7 @@ class Transaction:
     """What a transaction of this service works with."""
 
     def __init__(self, session: Session, ids: Ids) -> None:
+        self.api_keys = ApiKeys(session, Outbox(session), ids)
         self.activations = Activations(session)
         self.sessions = Sessions(session)
         self.lockouts = Lockouts(session)

@@ -11,6 +11,9 @@ metadata = sa.MetaData()
 STANDING = sa.text("state <> 'DEACTIVATED'")
 """Of accounts that have not ended. Written out: a parameter would keep SQLite from its partial indexes."""
 
+UNREVOKED = sa.text("revoke_time IS NULL")
+"""Of API keys that nobody has ended."""
+
 STAFF = sa.text("roles <> 'CUSTOMER'")
 """Of accounts that are trusted with more, or less, than to buy: few. Written out, for the same reason."""
 
@@ -102,6 +105,22 @@ signing_keys = sa.Table(
     sa.Column("create_time", sa.BigInteger, nullable=False),
     sa.Column("sign_time", sa.BigInteger, nullable=False),
     sa.Column("retire_time", sa.BigInteger),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("api_key_id", sa.Text, primary_key=True),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),  # space between
+    sa.Column("secret_hash", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("ending", sa.Text, nullable=False),
+    sa.Column("create_time", sa.BigInteger, nullable=False),
+    sa.Column("expire_time", sa.BigInteger),
+    sa.Column("revoke_time", sa.BigInteger),
+    sa.Column("last_use_time", sa.BigInteger),
+    sa.Index("api_keys_by_user", "user_id", "create_time", "api_key_id"),
 )
 
 outbox_rows = outbox.define(metadata)

@@ -23,7 +23,7 @@ STATES_AS_FACTS = frozenset(("OrderNeedsAttention", "StockLow"))
 DONE = re.compile(r"ed$|^(Sent|Paid|Sold|Built|Made|Taken|Begun|Out|In)$")
 
 SECRET = re.compile(r"(^|_)(password|secret|token|email|phone|phone_number|api_key)(_|$)")
-NOT_SECRET = frozenset(("page_token", "next_page_token"))
+NOT_SECRET = frozenset(("page_token", "next_page_token", "api_key_id"))
 
 # Who calls and serves nothing: the edge, and people at the command line.
 CALLERS_ONLY = frozenset(("gateway", "operator"))

@@ -5,16 +5,20 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from bodega.user.v1 import session_pb2, user_pb2
+from bodega.user.v1 import api_key_pb2, session_pb2, user_pb2
+from bodega.user.v1.api_key_pb2_grpc import ApiKeyServiceStub, add_ApiKeyServiceServicer_to_server
 from bodega.user.v1.session_pb2_grpc import SessionServiceStub, add_SessionServiceServicer_to_server
 from bodega.user.v1.user_pb2_grpc import UserServiceStub, add_UserServiceServicer_to_server
 
+from services.chassis import client
 from services.chassis.paging import Pages
 from services.chassis.storage.database import Store
 from services.chassis.storage.migrations import migrate
 from services.chassis.testing import FakeClock, SequentialIds, serving
 from services.user import __path__ as user_path
-from services.user import signing_keys
+from services.user import scopes, signing_keys
+from services.user.api_key_search import ApiKeySearch
+from services.user.api_key_servicer import ApiKeyServicer
 from services.user.key_rotation import KeyRotation
 from services.user.key_schedule import Schedule
 from services.user.passwords import Passwords
@@ -58,14 +62,32 @@ async def passwords() -> AsyncIterator[Passwords]:
 
 
 @pytest.fixture
-async def users(
+async def users(channel: client.Channel) -> UserServiceStub:
+    return UserServiceStub(channel)
+
+
+@pytest.fixture
+async def keys(channel: client.Channel) -> ApiKeyServiceStub:
+    return ApiKeyServiceStub(channel)
+
+
+@pytest.fixture
+async def channel(
     store: Store[Transaction], passwords: Passwords, clock: FakeClock
-) -> AsyncIterator[UserServiceStub]:
-    search = Search(store, Pages(b"s", clock=clock))
-    servicer = UserServicer(store, search, passwords, clock=clock, ids=SequentialIds(), secret=b"s")
-    added = (add_UserServiceServicer_to_server, servicer)
-    async with serving(added, files=[user_pb2.DESCRIPTOR]) as channel:
-        yield UserServiceStub(channel)
+) -> AsyncIterator[client.Channel]:
+    """To accounts and API keys."""
+    ids, pages = SequentialIds(), Pages(b"s", clock=clock)
+    search = Search(store, pages)
+    servicer = UserServicer(store, search, passwords, clock=clock, ids=ids, secret=b"s")
+    key_servicer = ApiKeyServicer(
+        store, ApiKeySearch(store, pages), scopes=scopes.known(), clock=clock, ids=ids
+    )
+    async with serving(
+        (add_UserServiceServicer_to_server, servicer),
+        (add_ApiKeyServiceServicer_to_server, key_servicer),
+        files=[user_pb2.DESCRIPTOR, api_key_pb2.DESCRIPTOR],
+    ) as channel:
+        yield channel
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from bodega.policy.v1 import policy_pb2 as bodega_dot_policy_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n bodega/user/v1/user_events.proto\x12\x0e\x62odega.user.v1\x1a\x1d\x62odega/policy/v1/policy.proto\"E\n\x0eUserRegistered\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x1a\n\x08username\x18\x02 \x01(\tR\x08username\"(\n\rUserActivated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\"M\n\x0bUserUpdated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12%\n\x0e\x63hanged_fields\x18\x02 \x03(\tR\rchangedFields\"(\n\rUserSuspended\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\")\n\x0eUserReinstated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\"*\n\x0fUserDeactivated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\"V\n\x0fUserRoleGranted\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x16.bodega.policy.v1.RoleR\x04role\"V\n\x0fUserRoleRevoked\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x16.bodega.policy.v1.RoleR\x04role\"F\n\x0cUserSignedIn\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x1d\n\nsession_id\x18\x02 \x01(\tR\tsessionIdb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n bodega/user/v1/user_events.proto\x12\x0e\x62odega.user.v1\x1a\x1d\x62odega/policy/v1/policy.proto\"E\n\x0eUserRegistered\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x1a\n\x08username\x18\x02 \x01(\tR\x08username\"(\n\rUserActivated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\"M\n\x0bUserUpdated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12%\n\x0e\x63hanged_fields\x18\x02 \x03(\tR\rchangedFields\"(\n\rUserSuspended\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\")\n\x0eUserReinstated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\"*\n\x0fUserDeactivated\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\"V\n\x0fUserRoleGranted\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x16.bodega.policy.v1.RoleR\x04role\"V\n\x0fUserRoleRevoked\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x16.bodega.policy.v1.RoleR\x04role\"F\n\x0cUserSignedIn\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x1d\n\nsession_id\x18\x02 \x01(\tR\tsessionId\"^\n\rApiKeyCreated\x12\x1c\n\napi_key_id\x18\x01 \x01(\tR\x08\x61piKeyId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x16\n\x06scopes\x18\x03 \x03(\tR\x06scopes\"F\n\rApiKeyRevoked\x12\x1c\n\napi_key_id\x18\x01 \x01(\tR\x08\x61piKeyId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userIdb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,4 +50,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERROLEREVOKED']._serialized_end=578
   _globals['_USERSIGNEDIN']._serialized_start=580
   _globals['_USERSIGNEDIN']._serialized_end=650
+  _globals['_APIKEYCREATED']._serialized_start=652
+  _globals['_APIKEYCREATED']._serialized_end=746
+  _globals['_APIKEYREVOKED']._serialized_start=748
+  _globals['_APIKEYREVOKED']._serialized_end=818
 # @@protoc_insertion_point(module_scope)
