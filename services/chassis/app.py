@@ -1,16 +1,15 @@
 """The life of a server process: bind, start, announce healthy, serve, drain, leave.
 
-def main() -> None:
-settings = app.begin(OrderSettings, "order")
-app.main(run(settings))
+Services are put together by `service.opened`; a server that is none does it by hand:
 
-async def run(settings: OrderSettings) -> None:
-server = app.App(settings, access=Access(tokens, workload_of))
-async with Store(...) as store:
-server.serve(add_OrderServiceServicer_to_server, OrderServicer(store), order_pb2.DESCRIPTOR)
-server.check("database", store.ping)
-server.background("relay", Relay(store, ...).run)
-await server.run()
+    async def run(settings: ServiceSettings) -> None:
+        server = app.App(settings, access=Access(tokens, workload_of))
+        server.serve(add_EchoServicer_to_server, Echo(), echo_pb2.DESCRIPTOR)
+        server.check("database", database.ping)
+        server.background("sweeper", sweeper.run)
+        await server.run()
+
+    app.main(run(app.begin(ServiceSettings, "echo")))
 """
 
 import asyncio

@@ -1,21 +1,23 @@
 """What every service has, opened in one place: a database, a line to the broker, a server, clock and ids.
 
-@asynccontextmanager
-async def assembled(settings: UserSettings) -> AsyncIterator[App]:
-    async with opened(settings, Transaction) as service:
-        servicer = UserServicer(service.store, clock=service.clock, ids=service.ids)
-        service.app.serve(add_UserServiceServicer_to_server, servicer, user_pb2.DESCRIPTOR)
-        service.publish()
-        service.forget(idempotency.RETENTION, outbox.RETENTION)
-        yield service.app
+A service's `__main__` adds what is its own:
 
-if __name__ == "__main__":
-    main(UserSettings, "user", assembled)
+    @asynccontextmanager
+    async def assembled(settings: UserSettings) -> AsyncIterator[App]:
+        async with opened(settings, Transaction) as service:
+            servicer = UserServicer(service.store, clock=service.clock, ids=service.ids)
+            service.app.serve(add_UserServiceServicer_to_server, servicer, user_pb2.DESCRIPTOR)
+            service.publish()
+            service.forget(idempotency.RETENTION, outbox.RETENTION)
+            yield service.app
+
+    if __name__ == "__main__":
+        main(UserSettings, "user", assembled)
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from google.protobuf.descriptor import FileDescriptor
@@ -57,6 +59,9 @@ class Service(Generic[Tx]):
     jetstream: JetStream
     clock: Clock
     ids: Ids
+    secret: bytes = field(repr=False)
+    """Keys digests that must come out the same in every replica, and for nobody else."""
+
     pages: Pages
     tokens: Tokens
     _open: AsyncExitStack
@@ -125,7 +130,9 @@ async def opened(
     observe_process(server.metrics, store)
     async with store, jetstream, AsyncExitStack() as open_things:
         pages = Pages(secret, clock=clock)
-        service = Service(settings.service, server, store, jetstream, clock, ids, pages, tokens, open_things)
+        service = Service(
+            settings.service, server, store, jetstream, clock, ids, secret, pages, tokens, open_things
+        )
         _trust_others(service, settings)
         yield service
 

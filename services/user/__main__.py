@@ -47,14 +47,13 @@ async def assembled(settings: UserSettings) -> AsyncIterator[App]:
         memory_kib=settings.password_memory_kib,
         parallelism=settings.password_parallelism,
     )
-    digest_secret = settings.request_digest_secret.get_secret_value().encode()
     seal = Seal(settings.signing_key_secret.get_secret_value().encode(), signing_keys.PURPOSE)
     access_tokens = AccessTokens(seal, issuer=settings.token_issuer, audience=settings.token_audience)
     async with opened(settings, Transaction) as service, passwords:
         store, clock, ids = service.store, service.clock, service.ids
-        attempts = Attempts(store, passwords, clock=clock, secret=digest_secret)
+        attempts = Attempts(store, passwords, clock=clock, secret=service.secret)
         users = UserServicer(
-            store, Search(store, service.pages), passwords, clock=clock, ids=ids, secret=digest_secret
+            store, Search(store, service.pages), passwords, clock=clock, ids=ids, secret=service.secret
         )
         sessions = SessionServicer(
             store,
