@@ -52,8 +52,6 @@ def _handler(method: Method) -> Any:
     make: Any = (
         grpc.unary_stream_rpc_method_handler if method.is_stream else grpc.unary_unary_rpc_method_handler
     )
-        grpc.unary_stream_rpc_method_handler if method.is_stream else grpc.unary_unary_rpc_method_handler
-    )
     return make(
         behaviour,
         request_deserializer=method.request_type.FromString,
