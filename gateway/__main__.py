@@ -15,6 +15,7 @@ from gateway.descriptors import BadDescriptorSet
 from gateway.edge import BODY_BYTES_MAX
 from gateway.site import CannotServe
 from services.chassis import telemetry
+from services.chassis.tls import TlsFiles
 
 _EXIT_CANNOT_SERVE: Final = 2
 
@@ -31,6 +32,8 @@ def main() -> int:
         drain_max_s=arguments.drain_seconds,
         origins=tuple(arguments.allow_origin),
         https_only=arguments.https_only,
+        mesh=_mesh(arguments),
+        backend_plaintext=arguments.backend_plaintext,
     )
     telemetry.configure_logging("gateway", arguments.log_level)
     try:
@@ -89,8 +92,28 @@ def _arguments() -> argparse.Namespace:
         action="store_true",
         help="browsers are told to come by TLS, which someone in front ends",
     )
+    mesh = parser.add_argument_group(
+        "mesh", "who we are to the backends; without, they are called in plaintext, and on this machine only"
+    )
+    mesh.add_argument("--mesh-certificate", type=Path, metavar="PEM", help="ours")
+    mesh.add_argument("--mesh-key", type=Path, metavar="PEM", help="if not in the same file")
+    mesh.add_argument("--mesh-authorities", type=Path, metavar="PEM", help="whose certificates we trust")
+    mesh.add_argument(
+        "--backend-plaintext", action="store_true", help="plaintext may leave this machine, to a sidecar say"
+    )
     parser.add_argument("--log-level", choices=sorted(telemetry.LEVELS), default="info")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if bool(arguments.mesh_certificate) != bool(arguments.mesh_authorities):
+        parser.error("--mesh-certificate and --mesh-authorities go together")
+    return arguments
+
+
+def _mesh(arguments: argparse.Namespace) -> TlsFiles | None:
+    if arguments.mesh_certificate is None:
+        return None
+    return TlsFiles(
+        certificate=arguments.mesh_certificate, key=arguments.mesh_key, authorities=arguments.mesh_authorities
+    )
 
 
 def _port(text: str) -> int:

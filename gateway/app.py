@@ -21,6 +21,7 @@ from gateway.operations import Operations
 from gateway.site import CannotServe
 from gateway.streams import Limits
 from services.chassis import telemetry
+from services.chassis.tls import TlsFiles, TlsRefused
 
 # As long as the longest deadline would keep an orchestrator waiting; most answers take milliseconds.
 DRAIN_MAX_S: Final = 15.0
@@ -54,6 +55,12 @@ class Settings:
 
     https_only: bool = False
     """Tells browsers never to come without TLS: someone in front of us ends it."""
+
+    mesh: TlsFiles | None = None
+    """Who we are to our backends, which are then mesh ports. None: plaintext, on loopback."""
+
+    backend_plaintext: bool = False
+    """Plaintext may leave this machine: something else, a sidecar perhaps, makes it TLS."""
 
     streams: Limits = field(default_factory=Limits)
 
@@ -141,15 +148,17 @@ async def running(gateway: Gateway) -> AsyncIterator[Running]:
 
 @asynccontextmanager
 async def _open_channels(gateway: Gateway) -> AsyncIterator[None]:
-    channels = Channels()
-    for route in gateway.site.routes:
-        if not route.takes_stream:
-            open_method = channels.unary if route.stream is None else channels.stream
-            route.call = open_method(route.target, route.method.path)
-    channels.connect()
-    gateway.health.backends = channels.states
+    channels = Channels(gateway.settings.mesh, plaintext=gateway.settings.backend_plaintext)
     try:
+        for route in gateway.site.routes:
+            if not route.takes_stream:
+                open_method = channels.unary if route.stream is None else channels.stream
+                route.call = open_method(route.target, route.method.path)
+        channels.connect()
+        gateway.health.backends = channels.states
         yield
+    except TlsRefused as refused:
+        raise CannotServe(str(refused)) from None
     finally:
         for route in gateway.site.routes:
             route.call = None

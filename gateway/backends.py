@@ -1,10 +1,14 @@
 """Where each service's calls go: one channel per backend, one callable per method."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-import grpc
+from services.chassis.client.line import Line
+from services.chassis.identity.workload import workload_serving
+from services.chassis.tls import TlsFiles
+
+Call = Callable[..., Any]
 
 # A bare reply, as many bytes as a bare request may have.
 _MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -71,33 +75,39 @@ def _is_target(text: str) -> bool:
 class Channels:
     """Open channels, shared by target; to be made and closed inside the loop that uses them."""
 
-    def __init__(self) -> None:
-        self._by_target: dict[str, grpc.aio.Channel] = {}
+    def __init__(self, tls: TlsFiles | None = None, *, plaintext: bool = False) -> None:
+        self._tls = tls
+        self._plaintext = plaintext
+        self._lines: dict[tuple[str, str], Line] = {}
 
-    def unary(self, target: str, path: str) -> "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]":
-        """Calls a method with bytes and gives back bytes."""
-        return self._channel(target).unary_unary(path)
+    def unary(self, target: str, path: str) -> Call:
+        """Calls a method with bytes and gives back bytes. Raises TlsRefused, as does `stream`."""
+        return self._line(target, path).unary_unary(path)
 
-    def stream(self, target: str, path: str) -> "grpc.aio.UnaryStreamMultiCallable[bytes, bytes]":
+    def stream(self, target: str, path: str) -> Call:
         """The same for a method that answers with a stream."""
-        return self._channel(target).unary_stream(path)
+        return self._line(target, path).unary_stream(path)
 
     def connect(self) -> None:
         """Begins connecting, so that the first request does not wait for it."""
-        for channel in self._by_target.values():
-            channel.get_state(try_to_connect=True)
+        for line in self._lines.values():
+            line.get_state(try_to_connect=True)
 
     def states(self) -> dict[str, str]:
         """The state of every connection by target, e.g. `ready` or `transient failure`."""
-        return {target: channel.get_state().value[1] for target, channel in self._by_target.items()}
+        return {target: line.get_state().value[1] for (target, _), line in self._lines.items()}
 
     async def close(self) -> None:
-        for channel in self._by_target.values():
-            await channel.close()
-        self._by_target.clear()
+        for line in self._lines.values():
+            await line.close()
+        self._lines.clear()
 
-    def _channel(self, target: str) -> grpc.aio.Channel:
-        channel = self._by_target.get(target)
-        if channel is None:
-            channel = self._by_target[target] = grpc.aio.insecure_channel(target, options=_OPTIONS)
-        return channel
+    def _line(self, target: str, path: str) -> Line:
+        """Over TLS whoever answers must be the workload that serves this method."""
+        workload = workload_serving(path[1:].partition("/")[0]) if self._tls else ""
+        line = self._lines.get((target, workload))
+        if line is None:
+            line = self._lines[target, workload] = Line(
+                target, _OPTIONS, files=self._tls, workload=workload, plaintext_anywhere=self._plaintext
+            )
+        return line

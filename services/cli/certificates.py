@@ -1,13 +1,15 @@
 """The certificates by which the programs of a shop know each other: an authority, and a leaf a workload.
 
-DIR/authorities.pem   whom everybody trusts
-DIR/authority.pem     signs leaves: certificate and key; read by `bodega` alone
-DIR/successor.pem     will sign them, as soon as everybody has had time to read authorities.pem
-DIR/order.pem, …      a workload's leaf: certificate and key
+DIR/authority/signer.pem        signs leaves: certificate and key; for `bodega` alone
+DIR/authority/successor.pem     will sign them, as soon as everybody has had time to hear of it
+DIR/authority/authorities.pem   whom everybody trusts
+DIR/order/authorities.pem       the same, where the order service may read it
+DIR/order/certificate.pem       its leaf: certificate and key
 
 A leaf carries `spiffe://bodega/order`, by which servers know who calls, and the names `order.bodega` and
 `localhost`, by which callers know whom they reach. Certificate and key share a file so that both are replaced
-in one step: whoever reads at any moment has a pair that fits.
+in one step: whoever reads at any moment has a pair that fits. Each workload has a folder of its own, so that
+a container can be given that one and no other's key.
 """
 
 import ipaddress
@@ -25,10 +27,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.chassis.identity.workload import server_name, spiffe_id
-from services.cli.data_folder import SERVICES, write_whole
+from services.cli.data_folder import OPERATOR, SERVICES, write_whole
 
-WORKLOADS: Final = (*SERVICES, "gateway", "operator", "nats")
-"""Who gets a leaf; `operator` is the command line."""
+WORKLOADS: Final = (*SERVICES, "gateway", OPERATOR, "nats")
+"""Who gets a leaf."""
 
 LEAF_LIVES: Final = timedelta(hours=24)
 LEAF_RENEWED_BEFORE: Final = timedelta(hours=16)
@@ -80,12 +82,17 @@ class Signed:
         key = self.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        write_whole(path, _pem(self.certificate) + key)
+        write_whole(path, bundle(self.certificate) + key)
+
+    @property
+    def begins(self) -> datetime:
+        """When it was made."""
+        return self.certificate.not_valid_before_utc + CLOCKS_DIFFER
 
     def ends_within(self, time: timedelta, now: datetime) -> bool:
         return now + time >= self.certificate.not_valid_after_utc
 
-    def signed(self, leaf: "Signed") -> bool:
+    def has_signed(self, leaf: "Signed") -> bool:
         """Whether that one carries our signature."""
         try:
             leaf.certificate.verify_directly_issued_by(self.certificate)
@@ -134,78 +141,88 @@ class Certificates:
 
     def __init__(self, folder: Path, *, hosts: Iterable[str] = ()) -> None:
         self.folder = folder
-        self.authorities = folder / "authorities.pem"
-        self._authority = folder / "authority.pem"
-        self._successor = folder / "successor.pem"
+        self._authorities = folder / "authority" / "authorities.pem"
+        self._signer = folder / "authority" / "signer.pem"
+        self._successor = folder / "authority" / "successor.pem"
         self._hosts = tuple(hosts)
 
     def of(self, workload: str) -> Path:
         """The file with a workload's certificate and key."""
-        return self.folder / f"{workload}.pem"
+        return self.folder / workload / "certificate.pem"
+
+    def authorities(self, workload: str) -> Path:
+        """The file with those whom a workload trusts."""
+        return self.folder / workload / "authorities.pem"
 
     def renew(self, now: datetime | None = None) -> list[str]:
-        """Makes what is missing or will end soon; the workloads that have a new leaf.
+        """Makes what is missing or will end soon; the workloads that were given something.
 
         To be called now and then: a new authority begins to sign a call after the one that told of it.
         Raises NotOurs, and OSError.
         """
         now = now or datetime.now(UTC)
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        signer = self._signer(now)
-        return [workload for workload in WORKLOADS if self._renewed(workload, signer, now)]
+        for name in ("authority", *WORKLOADS):
+            (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        signer = self._present_signer(now)
+        return [workload for workload in WORKLOADS if self._is_given(workload, signer, now)]
 
     def replace_authority(self, now: datetime | None = None) -> None:
-        """Names a successor to the authority, for `renew` to bring in; both are trusted meanwhile."""
+        """Names a successor, for `renew` to bring in; both are trusted meanwhile. Needs an authority."""
         now = now or datetime.now(UTC)
         successor = authority(now)
-        self._welcome(successor, now)
+        self._trust(successor, now)
         successor.write(self._successor)
 
-    def trust(self, authorities: Iterable[x509.Certificate]) -> None:
-        """Whom everybody trusts from now on."""
-        write_whole(self.authorities, b"".join(map(_pem, authorities)))
-
-    def _signer(self, now: datetime) -> Signed:
-        present, successor = Signed.read(self._authority), Signed.read(self._successor)
+    def _present_signer(self, now: datetime) -> Signed:
+        present, successor = Signed.read(self._signer), Signed.read(self._successor)
         if present is None or present.ends_within(LEAF_LIVES, now):
             return self._begin(now)
         if successor is None:
             if present.ends_within(AUTHORITY_REPLACED_BEFORE, now):
                 self.replace_authority(now)
             return present
-        if now < successor.certificate.not_valid_before_utc + CLOCKS_DIFFER + SUCCESSOR_KNOWN_AFTER:
+        if now < successor.begins + SUCCESSOR_KNOWN_AFTER:
             return present
-        self._successor.replace(self._authority)
+        self._successor.replace(self._signer)
         return successor
 
     def _begin(self, now: datetime) -> Signed:
-        """There is no authority whose leaves would live: nothing runs that could be disturbed."""
+        """There is no authority whose leaves would live: nobody trusts anybody yet, or any more."""
         first = authority(now)
-        self._welcome(first, now)
-        first.write(self._authority)
+        self._trust(first, now)
+        first.write(self._signer)
         self._successor.unlink(missing_ok=True)
         return first
 
-    def _welcome(self, newcomer: Signed, now: datetime) -> None:
-        """It is trusted beside those that have not ended."""
+    def _trust(self, newcomer: Signed, now: datetime) -> None:
+        """Everybody is to trust it, beside those that have not ended."""
         others = [one for one in self._trusted() if one.not_valid_after_utc > now]
-        self.trust([newcomer.certificate, *others])
+        write_whole(self._authorities, bundle(newcomer.certificate, *others))
 
     def _trusted(self) -> list[x509.Certificate]:
         try:
-            return x509.load_pem_x509_certificates(self.authorities.read_bytes())
+            return x509.load_pem_x509_certificates(self._authorities.read_bytes())
         except FileNotFoundError:
             return []
         except ValueError:
-            raise NotOurs(self.authorities) from None
+            raise NotOurs(self._authorities) from None
 
-    def _renewed(self, workload: str, signer: Signed, now: datetime) -> bool:
-        path = self.of(workload)
-        present = Signed.read(path)
-        if present and signer.signed(present) and not present.ends_within(LEAF_RENEWED_BEFORE, now):
-            return False
-        leaf(signer, workload, now, hosts=self._hosts).write(path)
+    def _is_given(self, workload: str, signer: Signed, now: datetime) -> bool:
+        trusted = self._authorities.read_bytes()
+        path = self.authorities(workload)
+        is_new = not path.exists() or path.read_bytes() != trusted
+        if is_new:
+            write_whole(path, trusted)
+        present = Signed.read(self.of(workload))
+        if present and signer.has_signed(present) and not present.ends_within(LEAF_RENEWED_BEFORE, now):
+            return is_new
+        leaf(signer, workload, now, hosts=self._hosts).write(self.of(workload))
         return True
+
+
+def bundle(*certificates: x509.Certificate) -> bytes:
+    """As PEM."""
+    return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in certificates)
 
 
 def _begun(
@@ -251,7 +268,3 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)

@@ -5,6 +5,7 @@ DIR/endpoints.json    where everything is; there while all of it is ready
 DIR/databases/        a file a service, and the sandbox provider's own books
 DIR/nats/             the broker's configuration and streams
 DIR/secrets/          generated once; 0600
+DIR/certificates/     a folder a workload, renewed while the shop runs; see certificates.py
 DIR/logs/             a file a program
 DIR/api.binpb         the contracts, as the gateway reads them
 """
@@ -23,6 +24,9 @@ from services.cli.refusal import Refused
 DEFAULT: Final = Path(".bodega")
 SERVICES: Final = ("user", "inventory", "order", "payment", "notification")
 """In the order of their ports."""
+
+OPERATOR: Final = "operator"
+"""The workload that the command line is, and whoever sits at it."""
 
 _SECRET_BYTES: Final = 32
 
@@ -48,6 +52,10 @@ class DataFolder:
     @property
     def secrets(self) -> Path:
         return self.path / "secrets"
+
+    @property
+    def certificates(self) -> Path:
+        return self.path / "certificates"
 
     @property
     def nats(self) -> Path:

@@ -3,10 +3,13 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from services.cli.data_folder import DataFolder, write_whole
+from services.cli.data_folder import OPERATOR, DataFolder, write_whole
 from services.cli.refusal import Refused
+
+if TYPE_CHECKING:
+    from services.chassis.tls import TlsFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,7 @@ class ServiceEndpoint:
     """One service."""
 
     grpc: str
-    """`host:port`."""
+    """`host:port` for guests, in plaintext."""
 
     http: str
     """`host:port` of its health and metrics."""
@@ -22,6 +25,9 @@ class ServiceEndpoint:
     pid: int
     database: str
     """Path of its SQLite file, or the address of another database."""
+
+    mesh: str = ""
+    """`host:port` for workloads, which show their certificates."""
 
     provider_database: str = ""
     """Payment only: the sandbox provider's books."""
@@ -38,6 +44,22 @@ class Endpoints:
     """`nats://host:port`."""
 
     services: dict[str, ServiceEndpoint]
+
+    certificates: str = ""
+    """The folder they are in."""
+
+    gateway_pid: int = 0
+    nats_pid: int = 0
+
+    def identity(self, workload: str = OPERATOR) -> "TlsFiles | None":
+        """With which a workload of this shop connects to mesh ports and the broker; None if it has no TLS."""
+        from services.chassis.tls import TlsFiles  # noqa: PLC0415 (heavy)
+        from services.cli.certificates import Certificates  # noqa: PLC0415 (heavy)
+
+        if not self.certificates:
+            return None
+        found = Certificates(Path(self.certificates))
+        return TlsFiles(certificate=found.of(workload), authorities=found.authorities(workload))
 
     def write(self, path: Path) -> None:
         """The file appears whole or not at all."""
@@ -67,4 +89,4 @@ def read(folder: DataFolder) -> Endpoints:
 
 def _parsed(content: dict[str, Any]) -> Endpoints:
     services = {name: ServiceEndpoint(**service) for name, service in content["services"].items()}
-    return Endpoints(gateway=content["gateway"], nats=content["nats"], services=services)
+    return Endpoints(**{**content, "services": services})

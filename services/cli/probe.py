@@ -1,5 +1,6 @@
 """`bodega probe`: asks a gRPC server whether it is healthy; for containers and scripts. Needs grpc alone."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,15 +18,35 @@ def probe(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="A gRPC target, e.g. 127.0.0.1:50053.")],
     service: Annotated[str, typer.Option(help="Full name of a gRPC service; empty: the whole server.")] = "",
     timeout: Annotated[str, typer.Option(metavar="DURATION", help="How long to wait: 3s, 500ms.")] = "3s",
+    identity: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A workload's folder of certificates, to probe a mesh port."),
+    ] = None,
+    workload: Annotated[str, typer.Option(metavar="NAME", help="Who must answer at the mesh port.")] = "",
 ) -> None:
     """Exit with 0 if a server says SERVING (grpc.health.v1), else with 1."""
     import grpc  # noqa: PLC0415 (heavy)
 
     timeout_s = seconds(timeout)
-    with grpc.insecure_channel(target) as channel:
+    if bool(identity) != bool(workload):
+        raise Refused("--identity and --workload go together")
+    with _mesh(target, identity, workload) if identity else grpc.insecure_channel(target) as channel:
         answer = check(channel, service, timeout_s=timeout_s)
     typer.echo(answer, err=answer != SERVING)
     raise typer.Exit(0 if answer == SERVING else 1)
+
+
+def _mesh(target: str, identity: Path, workload: str) -> "grpc.Channel":
+    import grpc  # noqa: PLC0415 (heavy)
+
+    from services.chassis import tls  # noqa: PLC0415 (heavy)
+
+    files = tls.TlsFiles(certificate=identity / "certificate.pem", authorities=identity / "authorities.pem")
+    try:
+        shown = tls.channel_credentials(tls.Identity(files).present())
+    except tls.TlsRefused as refused:
+        raise Refused(str(refused)) from None
+    return grpc.secure_channel(target, shown, options=tls.channel_options(workload))
 
 
 SERVING = "SERVING"

@@ -11,6 +11,7 @@ Stopped and started again on the same folder it is the same shop.
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -20,6 +21,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from services.cli import ports, process
+from services.cli.certificates import Certificates, NotOurs
 from services.cli.data_folder import SERVICES, DataFolder, sqlite_url, write_whole
 from services.cli.endpoints import Endpoints, ServiceEndpoint
 from services.cli.ports import HOST
@@ -41,6 +43,7 @@ GATEWAY: Final = "gateway"
 PROGRAMS: Final = (NATS, *SERVICES, GATEWAY)
 
 MIGRATE_MAX_S: Final = 120.0  # a large database on a slow disk
+RENEW_EVERY_S: Final = 60.0  # a look takes some milliseconds; a leaf lives for a day
 DRAIN_GRACE_S: Final = 10.0  # what a service may take to answer what it has begun
 
 # Stopped from the edge inwards: whoever calls goes before whoever is called; the broker is last, so that
@@ -58,6 +61,7 @@ class _Ports:
     gateway: int
     gateway_operations: int
     grpc: dict[str, int]
+    mesh: dict[str, int]
     operations: dict[str, int]
 
 
@@ -88,6 +92,7 @@ class Shop:
         self._environment = environment or {}
         self._restarts = restarts
         self._on_notice = on_notice
+        self._certificates = Certificates(self.folder.certificates)
         self._open = AsyncExitStack()
         self._ports: _Ports
         self._is_open = False
@@ -105,7 +110,7 @@ class Shop:
         """Starts everything; returns when all of it is ready and `endpoints.json` says so."""
         try:
             await self._start()
-        except (DidNotStart, NotInTime, OSError) as failure:
+        except (DidNotStart, NotInTime, NotOurs, OSError) as failure:
             await self.stop()
             raise Refused(str(failure)) from None
         except BaseException:
@@ -145,10 +150,14 @@ class Shop:
                     http=f"{HOST}:{self._ports.operations[name]}",
                     pid=self.programs.pid(name),
                     database=str(databases[name]),
+                    mesh=f"{HOST}:{self._ports.mesh[name]}",
                     provider_database=str(self.folder.provider_database) if name == "payment" else "",
                 )
                 for name in SERVICES
             },
+            certificates=str(self.folder.certificates),
+            gateway_pid=self.programs.pid(GATEWAY),
+            nats_pid=self.programs.pid(NATS),
         )
 
     @property
@@ -167,6 +176,7 @@ class Shop:
         await self._open.enter_async_context(self.programs)
         self._open.callback(self.folder.endpoints.unlink, missing_ok=True)  # before anything is stopped
         await self._prepare()
+        self._keep_certificates_fresh()
         await self.programs.start(*SERVICES, GATEWAY)
         await self.wait_ready()
         self._is_open = True
@@ -176,7 +186,7 @@ class Shop:
         """What the services need, side by side."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.programs.start(NATS))
+                tasks.create_task(self._start_nats())
                 tasks.create_task(self._migrate())
                 tasks.create_task(asyncio.to_thread(self._describe))
         except ExceptionGroup as group:
@@ -189,6 +199,31 @@ class Shop:
             except OSError as error:
                 self._on_notice(Notice(notice.name, "hidden", f"{self.folder.endpoints}: {error.strerror}"))
         self._on_notice(notice)
+
+    async def _start_nats(self) -> None:
+        await asyncio.to_thread(self._certificates.renew)  # the broker is the first to need one
+        await self.programs.start(NATS)
+
+    def _keep_certificates_fresh(self) -> None:
+        renewing = asyncio.create_task(self._renew_certificates(), name="certificates")
+
+        async def end() -> None:
+            renewing.cancel()
+            await asyncio.wait({renewing})
+
+        self._open.push_async_callback(end)
+
+    async def _renew_certificates(self) -> None:
+        """Programs look at their files themselves; the broker looks when it is told to."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            try:
+                renewed = await asyncio.to_thread(self._certificates.renew)
+            except (NotOurs, OSError) as problem:
+                self._on_notice(Notice("certificates", "stale", str(problem)))
+                continue
+            if NATS in renewed:
+                self.programs.kill(NATS, signal.SIGHUP)
 
     async def _migrate(self) -> None:
         """In a process of its own: what it takes to know about schemas would stay in this one's memory."""
@@ -237,7 +272,7 @@ class Shop:
         from services.cli import contracts  # noqa: PLC0415 (protobuf)
 
         backends = [
-            f"--backend={service}={HOST}:{self._ports.grpc[name]}"
+            f"--backend={service}={HOST}:{self._ports.mesh[name]}"
             for name in SERVICES
             for service in contracts.service_names(name)
         ]
@@ -245,12 +280,17 @@ class Shop:
             *(*_PYTHON, "-m", "gateway", f"--descriptor-set={self.folder.descriptor_set}", *backends),
             *(f"--host={HOST}", f"--port={self._ports.gateway}"),
             f"--operations-port={self._ports.gateway_operations}",
+            f"--mesh-certificate={self._certificates.of(GATEWAY)}",
+            f"--mesh-authorities={self._certificates.authorities(GATEWAY)}",
         )
 
     def _settings(self, name: str) -> dict[str, str]:
         """What a service is told; secrets come as files, whose folder is named."""
-        grpc = {other: f"{HOST}:{port}" for other, port in self._ports.grpc.items()}
+        mesh = {other: f"{HOST}:{port}" for other, port in self._ports.mesh.items()}
         settings: dict[str, object] = {
+            "tls__certificate": self._certificates.of(name),
+            "tls__authorities": self._certificates.authorities(name),
+            "mesh_port": self._ports.mesh[name],
             "grpc_port": self._ports.grpc[name],
             "guests_plaintext": True,
             "operations_port": self._ports.operations[name],
@@ -259,9 +299,9 @@ class Shop:
             "drain_grace_s": DRAIN_GRACE_S,
         }
         if name == "order":
-            settings |= {f"{other}_target": grpc[other] for other in ("user", "inventory", "payment")}
+            settings |= {f"{other}_target": mesh[other] for other in ("user", "inventory", "payment")}
         if name == "notification":
-            settings["user_target"] = grpc["user"]
+            settings["user_target"] = mesh["user"]
         if name == "payment":
             settings["provider_database_url"] = sqlite_url(self.folder.provider_database)
         variables = {f"BODEGA_{name}__{key}".upper(): str(value) for key, value in settings.items()}
@@ -289,11 +329,13 @@ def _chosen_ports(gateway: int, grpc_base: int) -> _Ports:
         if not ports.is_free(port):
             raise Refused(f"port {port}, wanted for {name}, is in use; choose another with {option}")
     ports.reserve(port for port, _ in wanted.values())
-    chosen = iter(ports.free(2 + len(SERVICES) + (0 if grpc else len(SERVICES)) + (0 if gateway else 1)))
+    count = 2 + 2 * len(SERVICES) + (0 if grpc else len(SERVICES)) + (0 if gateway else 1)
+    chosen = iter(ports.free(count))
     return _Ports(
         nats=next(chosen),
         gateway_operations=next(chosen),
         operations={name: next(chosen) for name in SERVICES},
+        mesh={name: next(chosen) for name in SERVICES},
         grpc=grpc or {name: next(chosen) for name in SERVICES},
         gateway=gateway or next(chosen),
     )

@@ -59,7 +59,8 @@ class Notice:
 
     name: str
     event: str
-    """`ready`, `died`, `restarting`, `stopped`, or `hidden`: up, but nobody can be told where."""
+    """`ready`, `died`, `restarting`, `stopped`, `hidden`: up, but nobody can be told where; or `stale`: it
+    is not renewed."""
 
     detail: str = ""
     pid: int = 0

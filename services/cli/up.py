@@ -68,7 +68,7 @@ async def _run(shop: "Shop") -> None:
 
 def _show(notice: "Notice") -> None:
     """A line for what happens to a program; silent about what went as planned."""
-    if notice.event in ("died", "restarting", "hidden"):
+    if notice.event in ("died", "restarting", "hidden", "stale"):
         _say(f"{notice.name} {notice.event} {notice.detail}")
     elif notice.event == "ready":
         _say(f"{notice.name} is up, pid {notice.pid}")

@@ -5,16 +5,18 @@ from pathlib import Path
 
 from services.chassis.tls import TlsFiles
 from services.cli import certificates
-from services.cli.certificates import Certificates, Signed
+from services.cli.certificates import Signed
+from services.cli.data_folder import write_whole
 
 
 class Papers:
     """An authority in a folder, and files of the workloads it vouches for."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self.authority = certificates.authority(datetime.now(UTC))
+        self.authorities = folder / "authorities.pem"
         self._folder = folder
-        self._folder.mkdir(exist_ok=True)
         self.trust(self.authority)
 
     def of(self, workload: str, *, signer: Signed | None = None, lives: timedelta | None = None) -> TlsFiles:
@@ -25,11 +27,9 @@ class Papers:
         return TlsFiles(certificate=path, authorities=self.authorities)
 
     def trust(self, *authorities: Signed) -> None:
-        Certificates(self._folder).trust(authority.certificate for authority in authorities)
-
-    @property
-    def authorities(self) -> Path:
-        return self._folder / "authorities.pem"
+        """Whom all of them trust from now on."""
+        trusted = certificates.bundle(*(authority.certificate for authority in authorities))
+        write_whole(self.authorities, trusted)
 
 
 def stranger() -> Signed:

@@ -109,10 +109,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def test_endpoints_say_where_everything_is(shop: Running) -> None:
     found = shop.endpoints
-    assert sorted(found) == ["gateway", "nats", "services"]
+    assert sorted(found) == ["certificates", "gateway", "gateway_pid", "nats", "nats_pid", "services"]
+    assert alive(found["gateway_pid"])
+    assert alive(found["nats_pid"])
     assert list(found["services"]) == list(SERVICES)
     for name, service in found["services"].items():
-        wanted = ["database", "grpc", "http", "pid"] + (["provider_database"] if name == "payment" else [])
+        wanted = ["database", "grpc", "http", "mesh", "pid"] + (
+            ["provider_database"] if name == "payment" else []
+        )
         assert sorted(service) == sorted(wanted)
         assert alive(service["pid"])
         assert Path(service["database"]).exists()
@@ -124,6 +128,20 @@ def test_everything_that_runs_is_shown(shop: Running) -> None:
     found = shop.endpoints
     for where in (found["gateway"], found["nats"], *(at["grpc"] for at in found["services"].values())):
         assert any(where in line for line in shop.said)
+
+
+def test_mesh_ports_are_probed_with_a_certificate(shop: Running) -> None:
+    target = shop.endpoints["services"]["order"]["mesh"]
+    identity = str(Path(shop.endpoints["certificates"]) / "operator")
+    for options, answer in (
+        (["--identity", identity, "--workload", "order"], "SERVING"),
+        (["--identity", identity, "--workload", "payment"], "UNAVAILABLE"),
+        ([], "UNAVAILABLE"),
+    ):
+        command = [*BODEGA, "probe", target, *options, "--timeout", "10s"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=END_MAX_S, check=False)
+        assert (done.stdout or done.stderr).splitlines()[0] == answer
+        assert done.returncode == (0 if answer == "SERVING" else 1)
 
 
 def test_services_can_be_probed(shop: Running) -> None:

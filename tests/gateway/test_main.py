@@ -96,6 +96,12 @@ async def test_it_says_where_it_serves_and_drains_on_sigterm(world: World, backe
         (["--backend", "127.0.0.1:1", "--backend", "no.Such=127.0.0.1:1"], "no.Such"),
         (["--backend", "127.0.0.1:1", "--host", "256.0.0.1"], "cannot listen on 256.0.0.1"),
         (["--backend", "127.0.0.1:1", "--port", "70000"], "0 to 65535"),
+        (["--backend", "shop.example:1"], "calls to shop.example:1 would leave this machine in plaintext"),
+        (["--backend", "127.0.0.1:1", "--mesh-certificate", "x.pem"], "go together"),
+        (
+            ["--backend", "127.0.0.1:1", "--mesh-certificate", "x.pem", "--mesh-authorities", "y.pem"],
+            "x.pem cannot be read",
+        ),
     ],
 )
 async def test_what_it_cannot_serve_is_one_line_and_code_2(

@@ -4,10 +4,12 @@ spiffe://bodega/order    in the certificate of the order service: who it is when
 order.bodega             in the same certificate: whom its callers expect to reach
 """
 
+import re
 from typing import Any, Final
 
 TRUST_DOMAIN: Final = "bodega"
 
+_VERSION: Final = re.compile(r"\.v\d+\w*$")
 _SPIFFE_ID: Final = "peer_spiffe_id"  # as grpc names it in the authentication context
 _PREFIX: Final = f"spiffe://{TRUST_DOMAIN}/".encode()
 
@@ -22,8 +24,9 @@ def server_name(workload: str) -> str:
 
 
 def workload_serving(service: str) -> str:
-    """Who serves `bodega.order.v1.OrderService`: `order`, as our contracts are named."""
-    return service.split(".")[1]
+    """Who serves `bodega.order.v1.OrderService`: `order`, as packages are named; empty without a package."""
+    package = service.rpartition(".")[0]
+    return _VERSION.sub("", package).rpartition(".")[2]
 
 
 def workload_of(context: Any) -> str:
