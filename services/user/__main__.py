@@ -65,7 +65,12 @@ async def assembled(settings: UserSettings) -> AsyncIterator[App]:
             ids=ids,
         )
         api_keys = ApiKeyServicer(
-            store, ApiKeySearch(store, service.pages), scopes=scopes.known(), clock=clock, ids=ids
+            store,
+            ApiKeySearch(store, service.pages),
+            access_tokens,
+            scopes=scopes.known(),
+            clock=clock,
+            ids=ids,
         )
         rotation = KeyRotation(store, settings.key_schedule, seal, clock=clock)
         service.app.serve(add_UserServiceServicer_to_server, users, user_pb2.DESCRIPTOR)

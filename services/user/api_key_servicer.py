@@ -1,5 +1,7 @@
 """The RPCs of API keys, in proto order."""
 
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import grpc
@@ -12,23 +14,29 @@ from services.chassis import wire
 from services.chassis.policy.access import NotAllowed
 from services.chassis.storage.database import Store
 from services.chassis.storage.idempotency import call
+from services.chassis.telemetry import logger
 from services.kernel.clock import Clock
+from services.kernel.errors import Stale, Unavailable
 from services.kernel.ids import Ids
 from services.user import api_key_convert, api_keys
 from services.user.api_key_search import ApiKeySearch
-from services.user.api_keys import ApiKey
+from services.user.api_keys import ApiKey, InvalidApiKey
 from services.user.store import Transaction
+from services.user.tokens import AccessTokens, Claims
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_log = logger(__name__)
+
 
 class ApiKeyServicer(api_key_pb2_grpc.ApiKeyServiceServicer):
-    """Makes keys, shows them, ends them."""
+    """Makes keys, shows them, ends them, and takes them for what they are worth."""
 
     def __init__(
         self,
         store: Store[Transaction],
         search: ApiKeySearch,
+        access_tokens: AccessTokens,
         *,
         scopes: frozenset[str],
         clock: Clock,
@@ -37,6 +45,7 @@ class ApiKeyServicer(api_key_pb2_grpc.ApiKeyServiceServicer):
         """The scopes are those that there are."""
         self._store = store
         self._search = search
+        self._access_tokens = access_tokens
         self._scopes = scopes
         self._clock = clock
         self._ids = ids
@@ -75,6 +84,37 @@ class ApiKeyServicer(api_key_pb2_grpc.ApiKeyServiceServicer):
             return Empty()
 
         return await self._store.once(call(request), revoke)
+
+    async def ExchangeApiKey(
+        self, request: pb.ExchangeApiKeyRequest, context: Context
+    ) -> pb.ExchangeApiKeyResponse:
+        now, found_by = self._clock.now(), api_keys.secret_hash(request.api_key)
+        key = await self._store.read(lambda tx: tx.api_keys.find(found_by))
+        if key is None:
+            raise _refused("unknown")
+        owner, signing_keys = await self._store.read(
+            lambda tx: (tx.users.get(key.user_id), tx.signing_keys.all())
+        )
+        if problem := key.problem(owner, at=now):
+            raise _refused(problem, key.id)
+        claims = Claims(self._ids.new(), owner.id, owner.roles, scopes=key.scopes)
+        token = self._access_tokens.mint(signing_keys, claims, at=now, until=key.tokens_end(at=now))
+        await self._note_use(key, at=now)
+        return pb.ExchangeApiKeyResponse(
+            access_token=token.text, expire_time=wire.timestamp(token.expires_at), api_key_id=key.id
+        )
+
+    async def _note_use(self, key: ApiKey, *, at: datetime) -> None:
+        """Now and then; a database that is busy must not keep anybody from using their key."""
+        if key.is_use_worth_noting(at=at):
+            with suppress(Unavailable, Stale):
+                await self._store.write(lambda tx: tx.api_keys.note_use(key, at=at))
+
+
+def _refused(why: str, api_key_id: str = "") -> InvalidApiKey:
+    """The same answer whatever is wrong; the log knows."""
+    _log.info("API key refused", why=why, api_key_id=api_key_id)
+    return InvalidApiKey()
 
 
 def _refuse_keys() -> None:

@@ -25,6 +25,9 @@ _ENDING: Final = 4
 KEYS_MAX: Final = 20
 """Good at a time for one user: several programs, each with a key to be replaced by the next."""
 
+TOKEN_LIFE: Final = timedelta(minutes=5)
+"""Of access tokens for keys: a key that has leaked and is revoked should be worth nothing soon."""
+
 USE_NOTED_EVERY: Final = timedelta(hours=1)
 """Precise enough to see which key nobody uses; a write a use would make every call of a program a write."""
 
@@ -47,6 +50,10 @@ class ExpireTimePassed(errors.Invalid):
     """A key that is no longer good when it is made is of no use to anybody."""
 
     field = "expire_time"
+
+
+class InvalidApiKey(errors.Unauthenticated):
+    """The API key is not valid."""
 
 
 class UserNotActive(errors.WrongState):
@@ -107,6 +114,17 @@ class ApiKey:
 
     def is_good(self, *, at: datetime) -> bool:
         return self.revoked_at is None and (self.expires_at is None or at < self.expires_at)
+
+    def problem(self, owner: User, *, at: datetime) -> str:
+        """Why nobody can act with it now; empty if somebody can."""
+        if not self.is_good(at=at):
+            return "revoked" if self.revoked_at is not None else "expired"
+        return "" if owner.state is State.ACTIVE else f"owner is {owner.state}"
+
+    def tokens_end(self, *, at: datetime) -> datetime:
+        """Until when an access token that it is exchanged for now is good."""
+        end = at + TOKEN_LIFE
+        return end if self.expires_at is None else min(end, self.expires_at)
 
     def is_use_worth_noting(self, *, at: datetime) -> bool:
         return self.last_used_at is None or at - self.last_used_at >= USE_NOTED_EVERY

@@ -144,6 +144,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
             if user is not None:
                 user = user.take_over(password_hash=password_hash, at=now)
                 tx.sessions.end_all(user.id, Ending.PASSWORD_CHANGED, at=now)
+                tx.api_keys.revoke_all(user.id, at=now)
             else:
                 new = User.register(user_id=user_id, details=details, password_hash=password_hash, at=now)
                 user = new.activate(at=now).grant(Role.ADMIN, at=now)

@@ -61,9 +61,12 @@ class AccessTokens:
         self._audience = audience
         self._opened: dict[str, Ed25519PrivateKey] = {}
 
-    def mint(self, keys: Sequence[SigningKey], claims: Claims, *, at: datetime) -> AccessToken:
-        """An access token, good from now on for TOKEN_LIFE. Raises NoSigningKey.
+    def mint(
+        self, keys: Sequence[SigningKey], claims: Claims, *, at: datetime, until: datetime | None = None
+    ) -> AccessToken:
+        """An access token, good from now on for TOKEN_LIFE, or until then if that is earlier.
 
+        Raises NoSigningKey.
         Some 0.1 ms, so it may be called in a transaction.
         """
         key = key_schedule.signing(keys, at, sealed_with=self._seal.name)
@@ -71,6 +74,8 @@ class AccessTokens:
             raise NoSigningKey
         now = at.replace(microsecond=0)  # JWTs count whole seconds
         expires_at = now + TOKEN_LIFE
+        if until is not None:
+            expires_at = min(expires_at, until.replace(microsecond=0))
         said: dict[str, Any] = {
             "iss": self._issuer,
             "aud": self._audience,

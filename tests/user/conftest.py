@@ -73,14 +73,14 @@ async def keys(channel: client.Channel) -> ApiKeyServiceStub:
 
 @pytest.fixture
 async def channel(
-    store: Store[Transaction], passwords: Passwords, clock: FakeClock
+    store: Store[Transaction], passwords: Passwords, access_tokens: AccessTokens, clock: FakeClock
 ) -> AsyncIterator[client.Channel]:
     """To accounts and API keys."""
     ids, pages = SequentialIds(), Pages(b"s", clock=clock)
     search = Search(store, pages)
     servicer = UserServicer(store, search, passwords, clock=clock, ids=ids, secret=b"s")
     key_servicer = ApiKeyServicer(
-        store, ApiKeySearch(store, pages), scopes=scopes.known(), clock=clock, ids=ids
+        store, ApiKeySearch(store, pages), access_tokens, scopes=scopes.known(), clock=clock, ids=ids
     )
     async with serving(
         (add_UserServiceServicer_to_server, servicer),
@@ -96,13 +96,22 @@ def seal() -> Seal:
 
 
 @pytest.fixture
+def access_tokens(seal: Seal) -> AccessTokens:
+    return AccessTokens(seal, issuer="bodega", audience="bodega")
+
+
+@pytest.fixture
 def rotation(store: Store[Transaction], seal: Seal, clock: FakeClock) -> KeyRotation:
     return KeyRotation(store, Schedule(timedelta(days=1), timedelta(hours=1)), seal, clock=clock)
 
 
 @pytest.fixture
 async def sessions(
-    store: Store[Transaction], passwords: Passwords, seal: Seal, rotation: KeyRotation, clock: FakeClock
+    store: Store[Transaction],
+    passwords: Passwords,
+    access_tokens: AccessTokens,
+    rotation: KeyRotation,
+    clock: FakeClock,
 ) -> AsyncIterator[SessionServiceStub]:
     await rotation.turn()
     servicer = SessionServicer(
@@ -110,7 +119,7 @@ async def sessions(
         SessionSearch(store, Pages(b"s", clock=clock)),
         Attempts(store, passwords, clock=clock, secret=b"s"),
         passwords,
-        AccessTokens(seal, issuer="bodega", audience="bodega"),
+        access_tokens,
         clock=clock,
         ids=SequentialIds(),
     )

@@ -244,6 +244,8 @@ BAD: list[tuple[str, Any, set[str]]] = [
         {"user_id", "page_size", "page_token"},
     ),
     ("RevokeApiKey", pb.RevokeApiKeyRequest(user_id="x"), {"user_id", "api_key_id"}),
+    ("ExchangeApiKey", pb.ExchangeApiKeyRequest(), {"api_key"}),
+    ("ExchangeApiKey", pb.ExchangeApiKeyRequest(api_key="x" * 513), {"api_key"}),
 ]
 
 

@@ -52,6 +52,11 @@ class ApiKeyServiceStub:
                 request_serializer=bodega_dot_user_dot_v1_dot_api__key__pb2.RevokeApiKeyRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.ExchangeApiKey = channel.unary_unary(
+                '/bodega.user.v1.ApiKeyService/ExchangeApiKey',
+                request_serializer=bodega_dot_user_dot_v1_dot_api__key__pb2.ExchangeApiKeyRequest.SerializeToString,
+                response_deserializer=bodega_dot_user_dot_v1_dot_api__key__pb2.ExchangeApiKeyResponse.FromString,
+                _registered_method=True)
 
 
 class ApiKeyServiceServicer:
@@ -91,6 +96,17 @@ class ApiKeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExchangeApiKey(self, request, context):
+        """A short-lived access token for a key, which says for whom it is and what the key is good for. Good for 5 minutes at
+        most, and not longer than the key; keep it for that long instead of asking again.
+
+        UNAUTHENTICATED, reason `INVALID_API_KEY`, for a key that is made up, revoked or expired, or whose owner's account
+        is not ACTIVE: all the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ApiKeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -108,6 +124,11 @@ def add_ApiKeyServiceServicer_to_server(servicer, server):
                     servicer.RevokeApiKey,
                     request_deserializer=bodega_dot_user_dot_v1_dot_api__key__pb2.RevokeApiKeyRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'ExchangeApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExchangeApiKey,
+                    request_deserializer=bodega_dot_user_dot_v1_dot_api__key__pb2.ExchangeApiKeyRequest.FromString,
+                    response_serializer=bodega_dot_user_dot_v1_dot_api__key__pb2.ExchangeApiKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -193,6 +214,33 @@ class ApiKeyService:
             '/bodega.user.v1.ApiKeyService/RevokeApiKey',
             bodega_dot_user_dot_v1_dot_api__key__pb2.RevokeApiKeyRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExchangeApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.user.v1.ApiKeyService/ExchangeApiKey',
+            bodega_dot_user_dot_v1_dot_api__key__pb2.ExchangeApiKeyRequest.SerializeToString,
+            bodega_dot_user_dot_v1_dot_api__key__pb2.ExchangeApiKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,13 @@ class ApiKeyServiceStub:
 
     NOT_FOUND, reason `API_KEY_NOT_FOUND`, if the user has no key of this id.
     """
+    ExchangeApiKey: _aio.UnaryUnaryMultiCallable[_api_key_pb2.ExchangeApiKeyRequest, _api_key_pb2.ExchangeApiKeyResponse]
+    """A short-lived access token for a key, which says for whom it is and what the key is good for. Good for 5 minutes at
+    most, and not longer than the key; keep it for that long instead of asking again.
+
+    UNAUTHENTICATED, reason `INVALID_API_KEY`, for a key that is made up, revoked or expired, or whose owner's account
+    is not ACTIVE: all the same.
+    """
 
 class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keys by which programs call the REST edge in a user's name, for as much of what the user may do as a key's scopes
@@ -81,6 +88,19 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         nothing.
 
         NOT_FOUND, reason `API_KEY_NOT_FOUND`, if the user has no key of this id.
+        """
+
+    @_abc_1.abstractmethod
+    def ExchangeApiKey(
+        self,
+        request: _api_key_pb2.ExchangeApiKeyRequest,
+        context: _aio.ServicerContext[_api_key_pb2.ExchangeApiKeyRequest, _abc.Awaitable[_api_key_pb2.ExchangeApiKeyResponse]],
+    ) -> _abc.Awaitable[_api_key_pb2.ExchangeApiKeyResponse]:
+        """A short-lived access token for a key, which says for whom it is and what the key is good for. Good for 5 minutes at
+        most, and not longer than the key; keep it for that long instead of asking again.
+
+        UNAUTHENTICATED, reason `INVALID_API_KEY`, for a key that is made up, revoked or expired, or whose owner's account
+        is not ACTIVE: all the same.
         """
 
 def add_ApiKeyServiceServicer_to_server(servicer: ApiKeyServiceServicer, server: _aio.Server) -> None: ...
