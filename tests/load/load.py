@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from tests.load import children, messages
+from tests.load import children, identity, messages
 from tests.load.children import Child
 
 H2LOAD_MAX_S: Final = 300.0
@@ -102,6 +102,7 @@ async def grpc_load(folder: Path, port: int) -> AsyncIterator[Load]:
         arguments = (
             *("-c4", "-m8", f"-d{body}"),
             *(f"-H{header}" for header in (*headers, ": ".join(messages.TRACEPARENT))),
+            f"-H{': '.join(identity.authorization())}",
             f"http://127.0.0.1:{port}{messages.CREATE_ORDER}",
         )
         yield H2load(arguments, len(messages.reply().SerializeToString()))

@@ -13,7 +13,7 @@ from bodega.order.v1 import order_pb2, order_pb2_grpc
 
 from services.chassis import client
 from services.chassis.context import RequestContext, TraceContext, set_current
-from tests.load import messages
+from tests.load import identity, messages
 from tests.load.programs import commands
 from tests.load.programs.commands import Json
 
@@ -36,11 +36,11 @@ async def onion(target: str) -> None:
 
 async def _obey(stub: order_pb2_grpc.OrderServiceStub) -> None:
     request = messages.request()
-    reply = await stub.CreateOrder(request)
+    reply = await stub.CreateOrder(request, metadata=(identity.authorization(),))
     assert reply == messages.reply(), "not the order that every echo answers with"
 
     async def handle(command: Json) -> Json:
-        as_load = {"metadata": (messages.TRACEPARENT,), "timeout": 10.0}
+        as_load = {"metadata": (messages.TRACEPARENT, identity.authorization()), "timeout": 10.0}
         options: Json = as_load if command.get("as_load") else {}
         elapsed_s = await timed(
             command["requests"], command["in_flight"], lambda: stub.CreateOrder(request, **options)

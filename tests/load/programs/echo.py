@@ -1,6 +1,6 @@
 """A server that answers every order request with the same order: bare grpc.aio, or behind the onion.
 
-python -m tests.load.programs.echo bare|onion
+python -m tests.load.programs.echo bare|onion|open    (open: the onion, letting in everyone)
 """
 
 import sys
@@ -11,8 +11,10 @@ from bodega.order.v1 import order_pb2, order_pb2_grpc
 
 from services.chassis import app, telemetry
 from services.chassis.config import ServiceSettings
-from services.chassis.server.access import Everyone
-from tests.load import messages
+from services.chassis.identity.workload import workload_of
+from services.chassis.server.access import Access, Everyone
+from services.chassis.server.gate import Gate
+from tests.load import identity, messages
 from tests.load.programs import commands
 
 
@@ -38,13 +40,21 @@ async def bare() -> None:
 
 
 async def onion() -> None:
-    """As a service runs: telemetry, a log line a call, metrics, deadline, validation, health, reflection."""
+    """As a service runs: telemetry, a log line a call, metrics, deadline, access, validation, health."""
+    await _behind(Access(await identity.tokens(), workload_of))
+
+
+async def let_in() -> None:
+    await _behind(Everyone())
+
+
+async def _behind(access: Gate) -> None:
     telemetry.configure_logging("echo", "info")
-    served = app.App(ServiceSettings(service="echo", guests_plaintext=True), access=Everyone())
+    served = app.App(ServiceSettings(service="echo", guests_plaintext=True), access=access)
     served.serve(order_pb2_grpc.add_OrderServiceServicer_to_server, echo(), order_pb2.DESCRIPTOR)
     async with served.running():
         await commands.obey(port=int(served.grpc_address.rpartition(":")[2]))
 
 
 if __name__ == "__main__":
-    commands.run({"bare": bare, "onion": onion}[sys.argv[1]]())
+    commands.run({"bare": bare, "onion": onion, "open": let_in}[sys.argv[1]]())

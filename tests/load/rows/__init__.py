@@ -11,6 +11,7 @@ Row = Callable[[Path, Pace], AsyncIterator[Figure]]
 
 ROWS: Final[dict[str, Row]] = {
     "server": onions.server,
+    "access": onions.access,
     "client": onions.client,
     "store": store.store,
     "relay": relay.relay,
