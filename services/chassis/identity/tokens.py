@@ -75,14 +75,14 @@ class Tokens:
 
     def verify(self, token: str) -> Caller:
         """Who the token is about. Raises BadToken; UnknownKey if asking the issuer again might help."""
-        now = self._clock.now().timestamp()
         known = self._verified.get(token)
-        if known is not None and now < known[1]:
+        if known is not None and self._clock.monotonic() < known[1]:
             return known[0]
+        now = self._clock.now().timestamp()
         caller, expires = self._checked(token, now)
         if len(self._verified) >= REMEMBERED_MAX:
             del self._verified[next(iter(self._verified))]
-        self._verified[token] = caller, expires
+        self._verified[token] = caller, self._clock.monotonic() + expires - now
         return caller
 
     async def verify_patiently(self, token: str) -> Caller:
