@@ -11,6 +11,7 @@ from bodega.user.v1.user_pb2_grpc import add_UserServiceServicer_to_server
 
 from services.chassis.app import App
 from services.chassis.events import outbox
+from services.chassis.identity import trust
 from services.chassis.service import main, opened
 from services.chassis.storage import idempotency
 from services.user import activation_store, key_store, lockout_store, scopes, session_store, signing_keys
@@ -19,6 +20,7 @@ from services.user.api_key_servicer import ApiKeyServicer
 from services.user.config import UserSettings
 from services.user.key_rotation import KeyRotation
 from services.user.passwords import Passwords
+from services.user.published_keys import PublishedKeys
 from services.user.sealing import Seal
 from services.user.search import Search
 from services.user.servicer import UserServicer
@@ -47,20 +49,28 @@ async def assembled(settings: UserSettings) -> AsyncIterator[App]:
         memory_kib=settings.password_memory_kib,
         parallelism=settings.password_parallelism,
     )
+    identity = settings.identity
     seal = Seal(settings.signing_key_secret.get_secret_value().encode(), signing_keys.PURPOSE)
-    access_tokens = AccessTokens(seal, issuer=settings.token_issuer, audience=settings.token_audience)
+    access_tokens = AccessTokens(seal, issuer=identity.issuer, audience=identity.audience)
     async with opened(settings, Transaction) as service, passwords:
         store, clock, ids = service.store, service.clock, service.ids
         attempts = Attempts(store, passwords, clock=clock, secret=service.secret)
         users = UserServicer(
-            store, Search(store, service.pages), passwords, clock=clock, ids=ids, secret=service.secret
+            store,
+            Search(store, service.pages),
+            passwords,
+            attempts,
+            clock=clock,
+            ids=ids,
+            secret=service.secret,
         )
+        published = PublishedKeys(store, clock=clock)
         sessions = SessionServicer(
             store,
             SessionSearch(store, service.pages),
             attempts,
-            passwords,
             access_tokens,
+            published,
             clock=clock,
             ids=ids,
         )
@@ -73,6 +83,7 @@ async def assembled(settings: UserSettings) -> AsyncIterator[App]:
             ids=ids,
         )
         rotation = KeyRotation(store, settings.key_schedule, seal, clock=clock)
+        service.trust(trust.own(identity, published.key_set, clock=clock))
         service.app.serve(add_UserServiceServicer_to_server, users, user_pb2.DESCRIPTOR)
         service.app.serve(add_SessionServiceServicer_to_server, sessions, session_pb2.DESCRIPTOR)
         service.app.serve(add_ApiKeyServiceServicer_to_server, api_keys, api_key_pb2.DESCRIPTOR)

@@ -1,9 +1,9 @@
 """What the user service can be told, beyond what every service can."""
 
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr
 
 from services.chassis.config import LAPTOP_SECRET, ServiceSettings
 from services.user.key_schedule import Schedule
@@ -29,23 +29,15 @@ class UserSettings(ServiceSettings):
     signing_key_lead_s: int = Field(default=3600, gt=0)
     """How long a key is published before it signs: several times as long as verifiers keep a set of keys."""
 
-    token_issuer: str = Field(default="bodega", min_length=1)
-    token_audience: str = Field(default="bodega", min_length=1)
-
     @property
     def key_schedule(self) -> Schedule:
         return Schedule(
             timedelta(seconds=self.signing_key_period_s), timedelta(seconds=self.signing_key_lead_s)
         )
 
-    @model_validator(mode="after")
-    def _production_has_a_signing_key_secret(self) -> Self:
+    def _dangers(self) -> Iterator[str]:
+        yield from super()._dangers()
         if self.production and self.signing_key_secret.get_secret_value() == LAPTOP_SECRET:
-            raise ValueError("signing_key_secret must be set in production")
-        return self
-
-    @model_validator(mode="after")
-    def _keys_are_announced_in_time(self) -> Self:
+            yield "signing_key_secret must be set in production"
         if self.signing_key_lead_s > self.signing_key_period_s:
-            raise ValueError("signing_key_lead_s must not be longer than signing_key_period_s")
-        return self
+            yield "signing_key_lead_s must not be longer than signing_key_period_s"

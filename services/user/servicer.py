@@ -8,16 +8,19 @@ from bodega.user.v1 import user_pb2 as pb
 from bodega.user.v1 import user_pb2_grpc
 from google.protobuf.empty_pb2 import Empty
 
+from services.chassis import context as request_context
 from services.chassis import wire
 from services.chassis.storage.database import Store
 from services.chassis.storage.idempotency import call
 from services.kernel.clock import Clock
+from services.kernel.errors import DomainError
 from services.kernel.ids import Ids
 from services.user import activation, convert
 from services.user.domain import Role, User
 from services.user.passwords import Passwords
 from services.user.search import Search
 from services.user.sessions import Ending
+from services.user.sign_in import Attempts, WrongPassword
 from services.user.store import Transaction
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -31,6 +34,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         store: Store[Transaction],
         search: Search,
         passwords: Passwords,
+        attempts: Attempts,
         *,
         clock: Clock,
         ids: Ids,
@@ -40,6 +44,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         self._store = store
         self._search = search
         self._passwords = passwords
+        self._attempts = attempts
         self._clock = clock
         self._ids = ids
         self._secret = secret
@@ -113,6 +118,26 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         now = self._clock.now()
         return await self._move(request, request.user_id, lambda user: user.reinstate(at=now))
 
+    async def ChangePassword(self, request: pb.ChangePasswordRequest, context: Context) -> Empty:
+        this = call(request)
+        known = await self._store.recall(this, Empty)  # before the password is judged: it is another by now
+        if known is not None:
+            return known
+        user_id = wire.uuid_key(request.user_id)
+        attempt = await self._attempts.of_owner(user_id, request.current_password)
+        new_hash = await self._passwords.hash(request.new_password) if attempt.is_right else ""
+        now, signed_in_with = self._clock.now(), _session_at_hand()
+
+        def change(tx: Transaction) -> Empty | DomainError:
+            user = attempt.settle(tx, at=now)
+            if user is None:
+                return WrongPassword()
+            tx.users.save(user.change_password(new_hash, at=now))
+            tx.sessions.end_all(user.id, Ending.PASSWORD_CHANGED, at=now, but=signed_in_with)
+            return Empty()
+
+        return await self._store.once(this, change)
+
     async def DeactivateUser(self, request: pb.DeactivateUserRequest, context: Context) -> Empty:
         now = self._clock.now()
 
@@ -176,3 +201,9 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
 
     async def _user(self, user_id: str) -> User:
         return await self._store.read(lambda tx: tx.users.get(wire.uuid_key(user_id)))
+
+
+def _session_at_hand() -> str:
+    """The session that the call is made with; empty if it is made with none."""
+    request = request_context.current()
+    return request.caller.session_id if request else ""

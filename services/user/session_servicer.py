@@ -16,14 +16,14 @@ from services.chassis.storage.idempotency import call
 from services.kernel.clock import Clock
 from services.kernel.errors import DomainError
 from services.kernel.ids import Ids
-from services.user import key_schedule, session_convert, signing_keys
+from services.user import session_convert, signing_keys
 from services.user.client_address import client_site
 from services.user.domain import State, User
-from services.user.passwords import Passwords
+from services.user.published_keys import PublishedKeys
 from services.user.sealing import Seal
 from services.user.session_search import SessionSearch
 from services.user.sessions import Ending, InvalidRefreshToken, RefreshToken, Session, SessionNotFound
-from services.user.sign_in import Attempt, Attempts, InvalidCredentials
+from services.user.sign_in import Attempts, InvalidCredentials
 from services.user.store import Transaction
 from services.user.tokens import AccessTokens, Claims, new_refresh_token, refresh_token_hash
 
@@ -40,8 +40,8 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         store: Store[Transaction],
         search: SessionSearch,
         attempts: Attempts,
-        passwords: Passwords,
         access_tokens: AccessTokens,
+        keys: PublishedKeys,
         *,
         clock: Clock,
         ids: Ids,
@@ -49,14 +49,13 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         self._store = store
         self._search = search
         self._attempts = attempts
-        self._passwords = passwords
         self._access_tokens = access_tokens
+        self._keys = keys
         self._clock = clock
         self._ids = ids
 
     async def CreateSession(self, request: pb.CreateSessionRequest, context: Context) -> pb.SessionTokens:
         attempt = await self._attempts.by_email(request.email, request.password, site=client_site(context))
-        new_hash = await self._new_hash(attempt, request.password)
         session_id, token_id, refresh_token = self._ids.new(), self._ids.new(), new_refresh_token()
         now = self._clock.now()
 
@@ -65,8 +64,6 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
             if user is None:
                 return InvalidCredentials()
             tx.users.tell(user.sign_in(session_id, at=now))
-            if new_hash:
-                tx.users.rehash(user, new_hash)
             session = Session.begin(session_id=session_id, user_id=user.id, at=now)
             tx.sessions.add(session)
             return self._tokens(tx, session, user, refresh_token, token_id=token_id, at=now)
@@ -136,16 +133,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         return await self._search.sessions(request, at=self._clock.now())
 
     async def ListSigningKeys(self, request: pb.ListSigningKeysRequest, context: Context) -> HttpBody:
-        keys = await self._store.read(lambda tx: tx.signing_keys.all())
-        shown = signing_keys.jwk_set(key_schedule.published(keys, self._clock.now()))
-        return HttpBody(content_type=signing_keys.JWK_SET, data=shown)
-
-    async def _new_hash(self, attempt: Attempt, password: str) -> str:
-        """The right password in a hash of the costs wanted now; empty if the one there has them."""
-        if attempt.user is None or not attempt.is_right:
-            return ""
-        outdated = self._passwords.is_outdated(attempt.user.password_hash)
-        return await self._passwords.hash(password) if outdated else ""
+        return HttpBody(content_type=signing_keys.JWK_SET, data=await self._keys.key_set())
 
     def _tokens(
         self,

@@ -52,6 +52,9 @@ class Attempt:
 
     is_right: bool
 
+    new_hash: str = ""
+    """The right password, where the account keeps it in a hash of other costs than are wanted now."""
+
     def settle(self, tx: Transaction, *, at: datetime) -> User | None:
         """The account as it is now; or None, and the failure is counted.
 
@@ -65,6 +68,8 @@ class Attempt:
         if user.password_hash != self.user.password_hash:
             raise PasswordJustChanged
         tx.lockouts.forget(self.counted_by[0])
+        if self.new_hash:
+            tx.users.rehash(user, self.new_hash)
         return user
 
 
@@ -103,8 +108,12 @@ class Attempts:
             return find(tx)
 
         user = await self._store.read(admitted)
-        is_right = await self._passwords.verify(user.password_hash if user else None, password)
-        return Attempt(counted_by, user, is_right)
+        if user is None:
+            return Attempt(counted_by, None, is_right=await self._passwords.verify(None, password))
+        is_right = await self._passwords.verify(user.password_hash, password)
+        outdated = is_right and self._passwords.is_outdated(user.password_hash)
+        new_hash = await self._passwords.hash(password) if outdated else ""
+        return Attempt(counted_by, user, is_right, new_hash)
 
     def _subject(self, kind: str, name: str, limit: Limit) -> Failures:
         """By a keyed digest: what people mistype for their address may be anything, their password too."""

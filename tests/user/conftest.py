@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bodega.user.v1 import api_key_pb2, session_pb2, user_pb2
@@ -11,7 +12,11 @@ from bodega.user.v1.session_pb2_grpc import SessionServiceStub, add_SessionServi
 from bodega.user.v1.user_pb2_grpc import UserServiceStub, add_UserServiceServicer_to_server
 
 from services.chassis import client
+from services.chassis.context import RequestContext
+from services.chassis.contract import Method
+from services.chassis.identity.caller import NOBODY, Caller
 from services.chassis.paging import Pages
+from services.chassis.server.gate import Context, Guard
 from services.chassis.storage.database import Store
 from services.chassis.storage.migrations import migrate
 from services.chassis.testing import FakeClock, SequentialIds, serving
@@ -22,6 +27,7 @@ from services.user.api_key_servicer import ApiKeyServicer
 from services.user.key_rotation import KeyRotation
 from services.user.key_schedule import Schedule
 from services.user.passwords import Passwords
+from services.user.published_keys import PublishedKeys
 from services.user.sealing import Seal
 from services.user.search import Search
 from services.user.servicer import UserServicer
@@ -62,6 +68,17 @@ async def passwords() -> AsyncIterator[Passwords]:
 
 
 @pytest.fixture
+def attempts(store: Store[Transaction], passwords: Passwords, clock: FakeClock) -> Attempts:
+    return Attempts(store, passwords, clock=clock, secret=b"s")
+
+
+@pytest.fixture
+def caller() -> Caller:
+    """Who calls; tests may say otherwise."""
+    return NOBODY
+
+
+@pytest.fixture
 async def users(channel: client.Channel) -> UserServiceStub:
     return UserServiceStub(channel)
 
@@ -73,12 +90,18 @@ async def keys(channel: client.Channel) -> ApiKeyServiceStub:
 
 @pytest.fixture
 async def channel(
-    store: Store[Transaction], passwords: Passwords, access_tokens: AccessTokens, clock: FakeClock
+    *,
+    store: Store[Transaction],
+    passwords: Passwords,
+    attempts: Attempts,
+    access_tokens: AccessTokens,
+    clock: FakeClock,
+    caller: Caller,
 ) -> AsyncIterator[client.Channel]:
     """To accounts and API keys."""
     ids, pages = SequentialIds(), Pages(b"s", clock=clock)
     search = Search(store, pages)
-    servicer = UserServicer(store, search, passwords, clock=clock, ids=ids, secret=b"s")
+    servicer = UserServicer(store, search, passwords, attempts, clock=clock, ids=ids, secret=b"s")
     key_servicer = ApiKeyServicer(
         store, ApiKeySearch(store, pages), access_tokens, scopes=scopes.known(), clock=clock, ids=ids
     )
@@ -86,8 +109,22 @@ async def channel(
         (add_UserServiceServicer_to_server, servicer),
         (add_ApiKeyServiceServicer_to_server, key_servicer),
         files=[user_pb2.DESCRIPTOR, api_key_pb2.DESCRIPTOR],
+        access=Known(caller),
     ) as channel:
         yield channel
+
+
+class Known:
+    """Lets in everybody, as one caller."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    def guard(self, method: Method) -> Guard:
+        def admitted(_request: Any, call: RequestContext, _context: Context) -> None:
+            call.caller = self._caller
+
+        return admitted
 
 
 @pytest.fixture
@@ -107,8 +144,9 @@ def rotation(store: Store[Transaction], seal: Seal, clock: FakeClock) -> KeyRota
 
 @pytest.fixture
 async def sessions(
+    *,
     store: Store[Transaction],
-    passwords: Passwords,
+    attempts: Attempts,
     access_tokens: AccessTokens,
     rotation: KeyRotation,
     clock: FakeClock,
@@ -117,9 +155,9 @@ async def sessions(
     servicer = SessionServicer(
         store,
         SessionSearch(store, Pages(b"s", clock=clock)),
-        Attempts(store, passwords, clock=clock, secret=b"s"),
-        passwords,
+        attempts,
         access_tokens,
+        PublishedKeys(store, clock=clock),
         clock=clock,
         ids=SequentialIds(),
     )

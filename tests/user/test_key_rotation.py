@@ -43,14 +43,9 @@ def claims_of(token: str, keys: jwt.PyJWKSet) -> dict[str, Any]:
     # PyJWT knows the machine's clock only, and ours is another.
     wall_clock: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
     claims: dict[str, Any] = jwt.decode(
-        token, key.key, algorithms=["EdDSA"], audience="shop", issuer="us", options=wall_clock
+        token, key.key, algorithms=["EdDSA"], audience="bodega", issuer="bodega", options=wall_clock
     )
     return claims
-
-
-@pytest.fixture
-def access_tokens(seal: Seal) -> AccessTokens:
-    return AccessTokens(seal, issuer="us", audience="shop")
 
 
 async def test_no_token_is_refused_while_keys_change(
@@ -120,7 +115,7 @@ async def test_after_a_change_of_the_secret_a_new_key_signs_at_once_and_old_toke
     await rotation.turn()
     before = access_tokens.mint(await all_keys(store), CLAIMS, at=clock.now())
     new_seal = Seal(b"another secret", signing_keys.PURPOSE)
-    renewed = AccessTokens(new_seal, issuer="us", audience="shop")
+    renewed = AccessTokens(new_seal, issuer="bodega", audience="bodega")
     with pytest.raises(NoSigningKey):
         renewed.mint(await all_keys(store), CLAIMS, at=clock.now())
     after_restart = KeyRotation(store, SCHEDULE, new_seal, clock=clock)

@@ -14,6 +14,9 @@ class Caller:
     roles: frozenset[str] = frozenset()
     """What the user is trusted with, e.g. `support`; as policy.proto names them, in lower case."""
 
+    session_id: str = ""
+    """Of the session that the user is signed in with; empty where there is none, as for an API key."""
+
     scopes: frozenset[str] | None = None
     """What an API key may do of what its owner may, e.g. `order:read`. None: no key, hence everything."""
 

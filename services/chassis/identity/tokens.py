@@ -173,6 +173,7 @@ def _caller(claims: Mapping[str, Any], issuer: Issuer, token: str) -> Caller:
     return Caller(
         user_id=user_id.lower(),
         roles=_roles(claims, issuer),
+        session_id=session_id if isinstance(session_id := claims.get("sid"), str) else "",
         scopes=None if scopes is None else frozenset(_strings(scopes)),
         token=token,
     )

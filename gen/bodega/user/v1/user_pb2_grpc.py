@@ -78,6 +78,11 @@ class UserServiceStub:
                 request_serializer=bodega_dot_user_dot_v1_dot_user__pb2.ReinstateUserRequest.SerializeToString,
                 response_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.User.FromString,
                 _registered_method=True)
+        self.ChangePassword = channel.unary_unary(
+                '/bodega.user.v1.UserService/ChangePassword',
+                request_serializer=bodega_dot_user_dot_v1_dot_user__pb2.ChangePasswordRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
         self.DeactivateUser = channel.unary_unary(
                 '/bodega.user.v1.UserService/DeactivateUser',
                 request_serializer=bodega_dot_user_dot_v1_dot_user__pb2.DeactivateUserRequest.SerializeToString,
@@ -185,6 +190,18 @@ class UserServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChangePassword(self, request, context):
+        """Gives an account another password, and ends its sessions other than the one that the call is made with.
+
+        INVALID_ARGUMENT, reason `WRONG_PASSWORD`, if `current_password` is not the account's; after several of these,
+        RESOURCE_EXHAUSTED, reason `SIGN_IN_LOCKED`, for a time that grows with each; RetryInfo says how long.
+        FAILED_PRECONDITION, reason `USER_DEACTIVATED`, once the account ended. Access tokens given out before live on
+        until they expire.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeactivateUser(self, request, context):
         """Ends an account for good and frees its e-mail address and name. Repeating it changes nothing.
 
@@ -267,6 +284,11 @@ def add_UserServiceServicer_to_server(servicer, server):
                     servicer.ReinstateUser,
                     request_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.ReinstateUserRequest.FromString,
                     response_serializer=bodega_dot_user_dot_v1_dot_user__pb2.User.SerializeToString,
+            ),
+            'ChangePassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangePassword,
+                    request_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.ChangePasswordRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'DeactivateUser': grpc.unary_unary_rpc_method_handler(
                     servicer.DeactivateUser,
@@ -508,6 +530,33 @@ class UserService:
             '/bodega.user.v1.UserService/ReinstateUser',
             bodega_dot_user_dot_v1_dot_user__pb2.ReinstateUserRequest.SerializeToString,
             bodega_dot_user_dot_v1_dot_user__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangePassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.user.v1.UserService/ChangePassword',
+            bodega_dot_user_dot_v1_dot_user__pb2.ChangePasswordRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

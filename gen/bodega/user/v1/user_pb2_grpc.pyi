@@ -66,6 +66,14 @@ class UserServiceStub:
 
     FAILED_PRECONDITION, reason `USER_NOT_REINSTATABLE`, if the account is INACTIVE or DEACTIVATED.
     """
+    ChangePassword: _aio.UnaryUnaryMultiCallable[_user_pb2.ChangePasswordRequest, _empty_pb2.Empty]
+    """Gives an account another password, and ends its sessions other than the one that the call is made with.
+
+    INVALID_ARGUMENT, reason `WRONG_PASSWORD`, if `current_password` is not the account's; after several of these,
+    RESOURCE_EXHAUSTED, reason `SIGN_IN_LOCKED`, for a time that grows with each; RetryInfo says how long.
+    FAILED_PRECONDITION, reason `USER_DEACTIVATED`, once the account ended. Access tokens given out before live on
+    until they expire.
+    """
     DeactivateUser: _aio.UnaryUnaryMultiCallable[_user_pb2.DeactivateUserRequest, _empty_pb2.Empty]
     """Ends an account for good and frees its e-mail address and name. Repeating it changes nothing.
 
@@ -189,6 +197,20 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lets a SUSPENDED account buy again. Repeating it on an ACTIVE one changes nothing.
 
         FAILED_PRECONDITION, reason `USER_NOT_REINSTATABLE`, if the account is INACTIVE or DEACTIVATED.
+        """
+
+    @_abc_1.abstractmethod
+    def ChangePassword(
+        self,
+        request: _user_pb2.ChangePasswordRequest,
+        context: _aio.ServicerContext[_user_pb2.ChangePasswordRequest, _abc.Awaitable[_empty_pb2.Empty]],
+    ) -> _abc.Awaitable[_empty_pb2.Empty]:
+        """Gives an account another password, and ends its sessions other than the one that the call is made with.
+
+        INVALID_ARGUMENT, reason `WRONG_PASSWORD`, if `current_password` is not the account's; after several of these,
+        RESOURCE_EXHAUSTED, reason `SIGN_IN_LOCKED`, for a time that grows with each; RetryInfo says how long.
+        FAILED_PRECONDITION, reason `USER_DEACTIVATED`, once the account ended. Access tokens given out before live on
+        until they expire.
         """
 
     @_abc_1.abstractmethod
