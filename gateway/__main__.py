@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Final
 
 import uvloop
+import yaml
+from pydantic import ValidationError
 
 from gateway import app, descriptors
+from gateway.addresses import FORWARDED, FORWARDED_FOR
 from gateway.app import DRAIN_MAX_S, Gateway, Settings
 from gateway.descriptors import BadDescriptorSet
 from gateway.edge import BODY_BYTES_MAX
 from gateway.site import CannotServe
 from services.chassis import telemetry
+from services.chassis.identity.config import IdentitySettings
 from services.chassis.tls import TlsFiles
 
 _EXIT_CANNOT_SERVE: Final = 2
@@ -24,25 +28,32 @@ _log = telemetry.logger("gateway")
 
 def main() -> int:
     arguments = _arguments()
-    settings = Settings(
-        host=arguments.host,
-        port=arguments.port,
-        operations_port=arguments.operations_port,
-        body_bytes_max=arguments.max_body_bytes,
-        drain_max_s=arguments.drain_seconds,
-        origins=tuple(arguments.allow_origin),
-        https_only=arguments.https_only,
-        mesh=_mesh(arguments),
-        backend_plaintext=arguments.backend_plaintext,
-    )
     telemetry.configure_logging("gateway", arguments.log_level)
     try:
+        settings = _settings(arguments)
         gateway = app.build(descriptors.read(arguments.descriptor_set), arguments.backend, settings)
         uvloop.run(_serve(gateway))
     except (BadDescriptorSet, CannotServe) as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 (for whoever typed the command)
         return _EXIT_CANNOT_SERVE
     return 0
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    return Settings(
+        host=arguments.host,
+        port=arguments.port,
+        operations_port=arguments.operations_port,
+        body_bytes_max=arguments.max_body_bytes,
+        drain_max_s=arguments.drain_seconds,
+        identity=_identity(arguments),
+        proxies=tuple(arguments.trusted_proxy),
+        forwarded_by=arguments.forwarded_by,
+        origins=tuple(arguments.allow_origin),
+        https_only=arguments.https_only,
+        mesh=_mesh(arguments),
+        backend_plaintext=arguments.backend_plaintext,
+    )
 
 
 async def _serve(gateway: Gateway) -> None:
@@ -79,6 +90,23 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--operations-port", type=_port, help="for /metrics and /health/*; none by default")
     parser.add_argument("--max-body-bytes", type=int, default=BODY_BYTES_MAX)
     parser.add_argument("--drain-seconds", type=float, default=DRAIN_MAX_S)
+    asking = parser.add_argument_group("who asks")
+    asking.add_argument(
+        "--access",
+        action="store_true",
+        help="each method's policy decides who may ask; tokens are believed if they are the shop's own",
+    )
+    asking.add_argument(
+        "--identity", type=Path, metavar="YAML", help="whose tokens else, as the services' settings have it"
+    )
+    asking.add_argument(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="whose word for their clients' addresses is taken, e.g. 10.0.0.0/8",
+    )
+    asking.add_argument("--forwarded-by", choices=(FORWARDED_FOR, FORWARDED), default=FORWARDED_FOR)
     browsers = parser.add_argument_group("browsers")
     browsers.add_argument(
         "--allow-origin",
@@ -114,6 +142,22 @@ def _mesh(arguments: argparse.Namespace) -> TlsFiles | None:
     return TlsFiles(
         certificate=arguments.mesh_certificate, key=arguments.mesh_key, authorities=arguments.mesh_authorities
     )
+
+
+def _identity(arguments: argparse.Namespace) -> IdentitySettings | None:
+    if not arguments.access:
+        return None
+    path = arguments.identity
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}
+        return IdentitySettings.model_validate(content or {})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CannotServe(f"cannot read {path}: {error}") from None
+    except ValidationError as error:
+        mistakes = "; ".join(
+            f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors()
+        )
+        raise CannotServe(f"{path}: {mistakes}") from None
 
 
 def _port(text: str) -> int:

@@ -10,7 +10,10 @@ from typing import Final
 import uvicorn
 from google.protobuf import descriptor_pb2
 
-from gateway import openapi, site
+from gateway import api_keys, openapi, site
+from gateway.access import Access
+from gateway.addresses import FORWARDED_FOR, Addresses, BadNetwork
+from gateway.api_keys import EXCHANGE_RPC, ApiKeys
 from gateway.backends import Backends, BadBackend, Channels
 from gateway.edge import BODY_BYTES_MAX, Edge
 from gateway.errors import Failure
@@ -21,7 +24,11 @@ from gateway.operations import Operations
 from gateway.site import CannotServe
 from gateway.streams import Limits
 from services.chassis import telemetry
+from services.chassis.identity import trust
+from services.chassis.identity.config import KEYS_RPC, IdentitySettings
+from services.chassis.identity.tokens import Issuer, Tokens
 from services.chassis.tls import TlsFiles, TlsRefused
+from services.kernel.clock import Clock, SystemClock
 
 # As long as the longest deadline would keep an orchestrator waiting; most answers take milliseconds.
 DRAIN_MAX_S: Final = 15.0
@@ -50,6 +57,16 @@ class Settings:
 
     body_bytes_max: int = BODY_BYTES_MAX
     drain_max_s: float = DRAIN_MAX_S
+    identity: IdentitySettings | None = None
+    """Whose tokens are believed: who may ask is then decided here, by the contract, and again by services.
+    None: whatever a request gives as its authorization is handed on."""
+
+    proxies: tuple[str, ...] = ()
+    """Networks of proxies in front of us, whose word for their clients' addresses is taken."""
+
+    forwarded_by: str = FORWARDED_FOR
+    """The header in which they give it."""
+
     origins: tuple[str, ...] = ()
     """Whose pages may read answers, e.g. `https://shop.example`; `*`: everyone's."""
 
@@ -71,8 +88,10 @@ class Gateway:
 
     site: site.Site
     settings: Settings
+    backends: Backends
     openapi: bytes
     hygiene: Hygiene
+    addresses: Addresses
     health: Health = field(default_factory=Health)
 
 
@@ -106,10 +125,14 @@ def build(
     try:
         targets = Backends.parse(backends)
         hygiene = Hygiene(settings.origins, https_only=settings.https_only)
-    except (BadBackend, BadOrigin) as error:
+        addresses = Addresses(settings.proxies, header=settings.forwarded_by)
+    except (BadBackend, BadOrigin, BadNetwork) as error:
         raise CannotServe(str(error)) from None
-    built = site.build(files, targets)
-    return Gateway(built, settings, openapi.document(built.routes, files.file), hygiene)
+    built = site.build(files, targets, with_access=settings.identity is not None)
+    if settings.identity is not None and not settings.identity.oidc and KEYS_RPC not in built.methods:
+        raise CannotServe(f"nobody's tokens could be believed: no {KEYS_RPC}, and no issuer outside")
+    described = openapi.document(built.routes, files.file)
+    return Gateway(built, settings, targets, described, hygiene, addresses)
 
 
 @asynccontextmanager
@@ -125,6 +148,7 @@ async def running(gateway: Gateway) -> AsyncIterator[Running]:
         settings.streams,
         documents={openapi.PATH: Failure(200, gateway.openapi, [_MAY_BE_KEPT])},
         hygiene=gateway.hygiene,
+        addresses=gateway.addresses,
         body_bytes_max=settings.body_bytes_max,
     )
     listeners = [_listen(settings.host, settings.port)]
@@ -137,7 +161,11 @@ async def running(gateway: Gateway) -> AsyncIterator[Running]:
             raise
         servers.append(_server(Operations(gateway.site.metrics.registry, gateway.health), settings))
     ports = [listener.getsockname()[1] for listener in listeners]
-    async with _open_channels(gateway), _serving(servers, listeners) as tasks:
+    async with (
+        _open_channels(gateway) as channels,
+        _guarding(gateway, channels) as edge.access,
+        _serving(servers, listeners) as tasks,
+    ):
         gateway.health.started = True
         try:
             yield Running(ports[0], ports[1] if len(ports) > 1 else None, tasks)
@@ -147,7 +175,7 @@ async def running(gateway: Gateway) -> AsyncIterator[Running]:
 
 
 @asynccontextmanager
-async def _open_channels(gateway: Gateway) -> AsyncIterator[None]:
+async def _open_channels(gateway: Gateway) -> AsyncIterator[Channels]:
     channels = Channels(gateway.settings.mesh, plaintext=gateway.settings.backend_plaintext)
     try:
         for route in gateway.site.routes:
@@ -156,13 +184,53 @@ async def _open_channels(gateway: Gateway) -> AsyncIterator[None]:
                 route.call = open_method(route.target, route.method.path)
         channels.connect()
         gateway.health.backends = channels.states
-        yield
+        yield channels
     except TlsRefused as refused:
         raise CannotServe(str(refused)) from None
     finally:
         for route in gateway.site.routes:
             route.call = None
         await channels.close()
+
+
+@asynccontextmanager
+async def _guarding(gateway: Gateway, channels: Channels) -> AsyncIterator[Access | None]:
+    """Knows whose tokens to believe, and keeps their keys fresh, while inside."""
+    settings = gateway.settings.identity
+    if settings is None:
+        yield None
+        return
+    clock = SystemClock()
+    tokens = Tokens(clock)
+    keepers = []
+    for issuer in _issuers(gateway, settings, channels, clock):
+        tokens.trust(issuer)
+        keepers.append(asyncio.create_task(issuer.keys.run(), name=f"keys of {issuer.name}"))
+    try:
+        yield Access(tokens, _api_keys(gateway, channels, clock))
+    finally:
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.wait(keepers)
+
+
+def _issuers(
+    gateway: Gateway, settings: IdentitySettings, channels: Channels, clock: Clock
+) -> Iterator[Issuer]:
+    for outside in settings.oidc:
+        yield trust.external(outside, clock=clock)
+    own = gateway.site.methods.get(KEYS_RPC)
+    if own is not None:
+        target = gateway.backends.target(own.service)
+        yield trust.own(settings, trust.from_rpc(channels.unary(target, KEYS_RPC)), clock=clock)
+
+
+def _api_keys(gateway: Gateway, channels: Channels, clock: Clock) -> ApiKeys | None:
+    exchange = gateway.site.methods.get(EXCHANGE_RPC)
+    if exchange is None:
+        return None
+    target = gateway.backends.target(exchange.service)
+    return ApiKeys(api_keys.by_rpc(channels.unary(target, EXCHANGE_RPC), clock), clock)
 
 
 @asynccontextmanager

@@ -12,6 +12,8 @@ from typing import Any, Final
 import grpc
 
 from gateway import errors, headers
+from gateway.access import Access
+from gateway.addresses import Addresses
 from gateway.errors import Failure, Headers, Refusal
 from gateway.headers import Incoming
 from gateway.health import Health
@@ -26,6 +28,9 @@ from gateway.well_known import NoJsonForm
 from services.chassis import context, telemetry
 from services.chassis.context import RequestContext
 from services.chassis.contract import DEADLINE_MAX_S
+from services.chassis.identity.caller import NOBODY, Caller
+from services.chassis.policy.access import Rule
+from services.kernel.errors import DomainError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -38,6 +43,9 @@ _DISCARDED_BYTES_MAX: Final = 16 * 1024 * 1024
 
 # gRPC rounds timeouts up on the wire, by up to 1 %; the backend must not think that it has longer than asked.
 _MARGIN_S: Final = 0.005
+
+CLIENT_ADDRESS: Final = "x-bodega-client-address"
+"""Tells services where a request comes from; they believe it of the workload `gateway` alone."""
 
 _CLIENT_LEFT: Final = 499  # nginx's word for it; only logs and metrics ever see it
 _JSON_TYPE: Final = b"application/json"
@@ -60,15 +68,21 @@ class Edge:
         *,
         documents: Mapping[str, Failure] | None = None,
         hygiene: Hygiene | None = None,
+        access: Access | None = None,
+        addresses: Addresses | None = None,
         body_bytes_max: int = BODY_BYTES_MAX,
     ) -> None:
-        """`documents`: by path, what is answered where no rule takes it."""
+        """`documents`: by path, what is answered where no rule takes it. `access`: None lets in everyone and
+        hands on whatever they give as their authorization.
+        """
         self._site = site
         self._health = health
         self._body_bytes_max = body_bytes_max
         self._nowhere = site.metrics.route("", "")
         self._documents = documents or {}
         self.hygiene = hygiene or Hygiene()
+        self.access = access
+        self.addresses = addresses or Addresses()
         self._in_flight = 0
         self.streams = Streams(limits or Limits())
         site.metrics.show_streams(lambda: len(self.streams))
@@ -114,6 +128,9 @@ class Edge:
 
     def failed(self, error: grpc.aio.AioRpcError) -> Failure:
         return self._site.renderer.failure(error)
+
+    def refused(self, error: DomainError) -> Failure:
+        return self._site.renderer.refusal(error)
 
     @property
     def nowhere(self) -> RouteMetrics:
@@ -169,6 +186,8 @@ class _Exchange:
             status = await self._answer(incoming)
         except Refusal as refusal:
             status = await self._fail(refusal.failure)
+        except DomainError as error:
+            status = await self._fail(self._edge.refused(error))
         except grpc.aio.AioRpcError as error:
             status = await self._fail(self._edge.failed(error))
         except ClientLeft:
@@ -187,12 +206,15 @@ class _Exchange:
             return await self._fail(found)
         route, values = found
         self._route = route
+        guard, caller = self._edge.access, NOBODY
+        if guard is not None and route.access is not None:
+            caller = await self._let_in(guard, route.access, incoming)
         if route.takes_stream:
             message = "HTTP carries no stream of requests; call this method by gRPC."
             raise Refusal(501, "UNIMPLEMENTED", "STREAMS_NOT_OFFERED", message)
         body = await self._body(route, incoming) if route.request.takes_body else b""
         try:
-            wire = route.request.bind(
+            message = route.request.read(
                 values,
                 scope["query_string"],
                 body,
@@ -200,6 +222,9 @@ class _Exchange:
                 incoming.idempotency_key,
                 last_event_id=incoming.last_event_id,
             )
+            if guard is not None and route.access is not None:
+                guard.admit(route.access, message, caller)
+            wire = route.request.encode(message)
         except Refused as refused:
             raise errors.invalid(refused) from None
         if route.stream is not None:
@@ -217,6 +242,20 @@ class _Exchange:
             out.append((b"location", rendered.location))
         await self._presence.reply(rendered.status, out, rendered.body)
         return rendered.status
+
+    async def _let_in(self, guard: Access, rule: Rule, incoming: Incoming) -> Caller:
+        """Who asks, if anything they could ask of this route may be theirs. Raises DomainError or Refusal."""
+        incoming.metadata.add(CLIENT_ADDRESS, self._address(incoming))
+        caller = await guard.caller(incoming, rule)
+        request = context.current()
+        if request is not None:
+            request.caller = caller
+        guard.admit_early(rule, caller)
+        return caller
+
+    def _address(self, incoming: Incoming) -> str:
+        peer, addresses = self._scope.get("client"), self._edge.addresses
+        return addresses.of(peer[0] if peer else "", incoming.forwarded.get(addresses.header))
 
     async def _call(self, route: Route, wire: bytes, incoming: Incoming) -> tuple[bytes, Headers]:
         """The backend's reply and the metadata to hand back. Raises AioRpcError or ClientLeft."""

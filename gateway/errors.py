@@ -21,6 +21,7 @@ from gateway.refusals import Refused
 from gateway.well_known import NoJsonForm
 from services.chassis import status as rich
 from services.chassis.status import DOMAIN
+from services.kernel.errors import DomainError
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -68,6 +69,7 @@ _PLAIN_WORDS: Final = {
 }
 _REASONS: Final = {grpc.StatusCode.UNAVAILABLE: "BACKEND_UNREACHABLE"}
 _UNAUTHENTICATED: Final = 401
+_CHALLENGE: Final = (b"www-authenticate", b"Bearer")
 _UNAVAILABLE: Final = 503
 _RETRY_SOON: Final = b"1"
 
@@ -165,8 +167,18 @@ class Renderer:
         if retry_after is not None:
             headers.append((b"retry-after", retry_after))
         if status == _UNAUTHENTICATED:
-            headers.append((b"www-authenticate", b"Bearer"))
+            headers.append(_CHALLENGE)
         return Failure(status, body(status, code.name, message, shown), headers)
+
+    def refusal(self, error: DomainError) -> Failure:
+        """What the edge itself refuses, in the words in which a service would."""
+        status, code = rich.from_error(error), rich.code(error)
+        http_status = HTTP_STATUS[code]
+        shown = [self._detail(detail) for detail in status.details]
+        headers: Headers = [_CHALLENGE] if http_status == _UNAUTHENTICATED else []
+        if (retry_after := _retry_after(status.details)) is not None:
+            headers.append((b"retry-after", retry_after))
+        return Failure(http_status, body(http_status, code.name, status.message, shown), headers)
 
     def _detail(self, detail: any_pb2.Any) -> dict[str, Any]:
         try:

@@ -7,7 +7,7 @@ back to the client.
 
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,18 +40,20 @@ UNDERSTOOD: Final = frozenset(
         b"content-encoding",
         b"content-length",
         b"expect",
+        b"forwarded",
         b"grpc-timeout",
         b"last-event-id",
         b"origin",
         b"traceparent",
         API_KEY,
         b"x-correlation-id",
+        b"x-forwarded-for",
         b"x-request-id",
         b"x-request-timeout",
     }
 )
 _LISTS: Final = frozenset(
-    {b"accept", b"accept-language", b"tracestate"}
+    {b"accept", b"accept-language", b"forwarded", b"tracestate", b"x-forwarded-for"}
 )  # may be given in parts (RFC 9110, 5.3)
 
 # Metadata of replies that clients of HTTP know what to do with.
@@ -69,17 +71,20 @@ _UNIT_S: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b
 class Sent(Metadata):
     """Metadata of a call as a list. (grpc's own goes into a dictionary first and out again.)"""
 
-    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+    def __init__(self, pairs: list[tuple[str, str | bytes]]) -> None:
         self._pairs = pairs
 
-    def __iter__(self) -> Iterator[tuple[str, str]]:
+    def __iter__(self) -> Iterator[tuple[str, str | bytes]]:
         return iter(self._pairs)
 
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def set(self, name: str, value: str | None) -> None:
-        """Replaces whatever there is of this name; None: with nothing."""
+    def add(self, key: str, value: str | bytes) -> None:
+        self._pairs.append((key, value))
+
+    def replace(self, name: str, value: str | None) -> None:
+        """Puts this in place of whatever there is of that name; None: nothing."""
         self._pairs = [pair for pair in self._pairs if pair[0] != name]
         if value is not None:
             self._pairs.append((name, value))
@@ -114,6 +119,9 @@ class Incoming:
     origin: bytes | None
     """Of the page that asks, if a browser says so."""
 
+    forwarded: Mapping[bytes, bytes]
+    """What proxies say of where it comes from, if they do; so may anyone."""
+
     is_preflight: bool
     """A browser asks on behalf of a page whether it may ask."""
 
@@ -146,7 +154,9 @@ def read(raw: Iterable[tuple[bytes, bytes]]) -> Incoming:
     if parent is None:
         found.pop(b"tracestate", None)  # it belongs to a parent there is not
     text, id_text = str(trace), request_id.decode()
-    metadata = [(_PASSED[name], _text(name, value)) for name, value in found.items() if name in _PASSED]
+    metadata: list[tuple[str, str | bytes]] = [
+        (_PASSED[name], _text(name, value)) for name, value in found.items() if name in _PASSED
+    ]
     metadata += (
         ("traceparent", text),
         ("x-request-id", id_text),
@@ -173,6 +183,7 @@ def read(raw: Iterable[tuple[bytes, bytes]]) -> Incoming:
         found.get(AUTHORIZATION),
         found.get(API_KEY),
         found.get(b"origin"),
+        found,
         b"access-control-request-method" in found,
     )
 

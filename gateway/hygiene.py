@@ -23,7 +23,14 @@ _HTTPS_ONLY: Final = (b"strict-transport-security", b"max-age=63072000")  # two 
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|https?://\[[0-9a-f:]+\](?::[0-9]{1,5})?")
 _VARIES: Final = (b"vary", b"origin")
-_NOT_FOR_SCRIPTS: Final = {b"content-length", b"expect", b"origin", b"access-control-request-method"}
+_NOT_FOR_SCRIPTS: Final = {
+    b"access-control-request-method",
+    b"content-length",
+    b"expect",
+    b"forwarded",
+    b"origin",
+    b"x-forwarded-for",
+}
 _PREFLIGHT: Final[Headers] = [
     (b"access-control-allow-methods", b"DELETE, GET, HEAD, PATCH, POST, PUT"),
     (b"access-control-allow-headers", b", ".join(sorted(UNDERSTOOD - _NOT_FOR_SCRIPTS))),

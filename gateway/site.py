@@ -19,7 +19,8 @@ from gateway.metrics import Metrics, RouteMetrics, StreamMetrics
 from gateway.routes import Conflict, Router
 from gateway.transcode import ReplyRendering, RequestBinding
 from services.chassis import contract
-from services.chassis.contract import Method
+from services.chassis.contract import ContractError, Method
+from services.chassis.policy import access
 
 Call = Callable[..., Any]
 
@@ -42,6 +43,9 @@ class Route:
     """None: the contract of a stream names none."""
 
     stream: "StreamRoute | None"
+    access: access.Rule | None
+    """Who may ask; None: that is not our business."""
+
     takes_stream: bool
     """From the client, which is more than HTTP/1.1 can carry."""
 
@@ -65,18 +69,22 @@ class Site:
     routes: list[Route]
     renderer: Renderer
     metrics: Metrics
+    methods: dict[str, Method]
+    """By path, all that there are, also those without a route."""
 
 
-def build(files: descriptor_pb2.FileDescriptorSet, backends: Backends) -> Site:
-    """Raises CannotServe."""
+def build(files: descriptor_pb2.FileDescriptorSet, backends: Backends, *, with_access: bool = False) -> Site:
+    """`with_access`: every route must say who may ask. Raises CannotServe."""
     try:
         pool, found = descriptors.load(files)
         methods = list(contract.methods(*found))
         backends.check({method.service for method in methods})
     except (BadDescriptorSet, BadBackend) as error:
         raise CannotServe(str(error)) from None
-    compiler = _Compiler(backends, Decoder(pool), Encoder(pool, descriptor_pool.Default()), Metrics())
-    site = Site(Router(), [], Renderer(compiler.encoder), compiler.metrics)
+    encoder = Encoder(pool, descriptor_pool.Default())
+    compiler = _Compiler(backends, Decoder(pool), encoder, Metrics(), with_access=with_access)
+    by_path = {method.path: method for method in methods}
+    site = Site(Router(), [], Renderer(encoder), compiler.metrics, by_path)
     for method in methods:
         try:
             for rule in rules(method.descriptor):
@@ -85,6 +93,8 @@ def build(files: descriptor_pb2.FileDescriptorSet, backends: Backends) -> Site:
                 site.routes.append(route)
         except (InvalidTemplate, BadField, Conflict, BadBackend) as error:
             raise CannotServe(f"{method.path[1:]}: {error}") from None
+        except ContractError as error:
+            raise CannotServe(str(error)) from None
     if not site.routes:
         raise CannotServe("no method in the descriptor set has a google.api.http rule")
     return site
@@ -96,6 +106,7 @@ class _Compiler:
     decoder: Decoder
     encoder: Encoder
     metrics: Metrics
+    with_access: bool
 
     def route(self, method: Method, rule: Rule) -> Route:
         reply = ReplyRendering(method, rule, self.encoder)
@@ -110,6 +121,7 @@ class _Compiler:
             self.metrics.route(*labels),
             _stream_deadline_s(method) if streams else method.deadline_s,
             StreamRoute(framing.rendering(method, reply), self.metrics.stream(*labels)) if streams else None,
+            access.rule(method) if self.with_access else None,
             takes_stream=bool(method.descriptor.client_streaming),
         )
 

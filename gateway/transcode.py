@@ -59,7 +59,7 @@ class RequestBinding:
         self._mask, self._mask_paths = _mask(method, rule)
         self._resume = _resume(method)
 
-    def bind(
+    def read(
         self,
         values: tuple[str, ...],
         query: bytes,
@@ -68,8 +68,8 @@ class RequestBinding:
         idempotency_key: str | None,
         *,
         last_event_id: bytes = b"",
-    ) -> bytes:
-        """The request on the wire. Raises Refused with every violation of whichever part was wrong first."""
+    ) -> Any:
+        """The request's message. Raises Refused with every violation of whichever part was wrong first."""
         message = self._new()
         document = None
         if self._read_body is not None:
@@ -86,6 +86,10 @@ class RequestBinding:
             self._bind_request_id(message, idempotency_key)
         if last_event_id and self._resume is not None:
             self._bind_last_event_id(self._resume, message, last_event_id)
+        return message
+
+    def encode(self, message: Any) -> bytes:
+        """The same on the wire. Raises Refused if it is not complete."""
         try:
             return bytes(message.SerializeToString())
         except EncodeError:  # proto2: a required field is missing

@@ -40,7 +40,7 @@ class Seen:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-STREAMS = frozenset(("Watch", "Follow", "Fetch"))
+STREAMS = frozenset(("Watch", "Follow", "Fetch", "WatchOrder"))
 
 Answer = Callable[[Any, Seen], Any]
 

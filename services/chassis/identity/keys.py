@@ -58,6 +58,11 @@ class Keys:
         return self._keys.get(key_id)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the issuer has not told of any key yet."""
+        return not self._keys
+
+    @property
     def may_look_again(self) -> bool:
         """Whether the issuer may be asked for a key that is not known."""
         return self._looking is not None or self._monotonic() >= self._looked_at + LOOK_AGAIN_AFTER_S

@@ -1,0 +1,103 @@
+"""Where a request comes from: the peer's address, or what proxies that we trust say of it.
+
+Anyone can write `X-Forwarded-For`. It is read from its end, where the proxy next to us wrote, and only as
+far as those who wrote are ours.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+Address = IPv4Address | IPv6Address
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+FORWARDED_FOR: Final = "x-forwarded-for"
+FORWARDED: Final = "forwarded"
+
+_HOPS_MAX: Final = 16  # nobody has more proxies of their own in a row
+_KEPT: Final = 4096
+_FOR = re.compile(r'(?:^|;)\s*for=(?:"([^"]*)"|([^;"]*))', re.IGNORECASE)
+_WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
+
+
+class BadNetwork(ValueError):
+    """What is given is no network."""
+
+
+class Addresses:
+    """Finds the address of whoever asks."""
+
+    def __init__(self, trusted: Iterable[str] = (), *, header: str = FORWARDED_FOR) -> None:
+        """`trusted`: networks of our proxies, e.g. `10.0.0.0/8`; `header`: which of the two they write.
+
+        Raises BadNetwork.
+        """
+        self._networks = networks(trusted)
+        self._read = _forwarded_for if header == FORWARDED_FOR else _forwarded
+        self.header = header.encode()
+
+    def of(self, peer: str, forwarded: bytes | None) -> str:
+        """The client's address; empty if not even the peer's is known, as on a Unix socket."""
+        if forwarded is None or not self._networks or not is_in(peer, self._networks):
+            return _plain(peer)
+        found = peer
+        for hop in reversed(self._read(forwarded.decode("latin-1"))[-_HOPS_MAX:]):
+            address = _address(hop)
+            if address is None:
+                break  # a proxy that hides its client is the last we know of
+            found = str(address)
+            if not is_in(found, self._networks):
+                break
+        return _plain(found)
+
+
+def networks(given: Iterable[str]) -> Networks:
+    """Raises BadNetwork."""
+    try:
+        return tuple(ip_network(text) for text in given)
+    except ValueError as error:
+        raise BadNetwork(str(error)) from None
+
+
+@lru_cache(_KEPT)
+def is_in(address: str, among: Networks) -> bool:
+    """Whether an address is in one of these networks."""
+    found = _address(address)
+    return found is not None and any(found in network for network in among)
+
+
+@lru_cache(_KEPT)
+def counted(address: str) -> str:
+    """What requests from an address count for: a home has 2^64 of IPv6, hence one for all of them."""
+    found = _address(address)
+    return str(IPv6Network((found, 64), strict=False)) if isinstance(found, IPv6Address) else address
+
+
+@lru_cache(_KEPT)
+def _plain(address: str) -> str:
+    found = _address(address)
+    return address if found is None else str(found)
+
+
+def _address(text: str) -> Address | None:
+    match = _WITH_PORT.fullmatch(text.strip())
+    try:
+        found = ip_address((match[1] or match[2]) if match else text.strip())
+    except ValueError:
+        return None
+    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
+
+
+def _forwarded_for(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _forwarded(text: str) -> list[str]:
+    """RFC 7239. A hop that names no `for` is one that hides it."""
+    found = []
+    for hop in text.split(","):
+        match = _FOR.search(hop)
+        found.append((match[1] or match[2] or "") if match else "")
+    return found
