@@ -94,6 +94,9 @@ class RequestContext:
     must_own: bool = False
     """Whether the caller was let in if the thing addressed is theirs, and nobody looked yet."""
 
+    is_guest: bool = False
+    """Whether the caller was let in like anybody, although the contract lets some at more."""
+
     labels: dict[str, str] = field(default_factory=dict)
     """Ids worth having on every log line, e.g. `order_id`. Never personal data."""
 

@@ -82,6 +82,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     async def ActivateUser(self, request: pb.ActivateUserRequest, context: Context) -> pb.User:
         now = self._clock.now()
         if not request.activation_token:
+            _refuse_guests()
             return await self._move(request, request.user_id, lambda user: user.activate(at=now))
 
         def redeem(tx: Transaction) -> pb.User:
@@ -207,3 +208,10 @@ def _session_at_hand() -> str:
     """The session that the call is made with; empty if it is made with none."""
     request = request_context.current()
     return request.caller.session_id if request else ""
+
+
+def _refuse_guests() -> None:
+    """Raises ActivationRefused for who needs a token, which is everybody but those the contract names."""
+    asked = request_context.current()
+    if asked is not None and asked.is_guest:
+        raise activation.ActivationRefused

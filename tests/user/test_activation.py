@@ -2,20 +2,30 @@
 
 import asyncio
 import sqlite3
+from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from bodega.user.v1 import user_pb2 as pb
-from bodega.user.v1.user_pb2_grpc import UserServiceStub
+from bodega.user.v1.user_pb2_grpc import UserServiceStub, add_UserServiceServicer_to_server
 
 from services.chassis import telemetry
+from services.chassis.paging import Pages
+from services.chassis.server.access import Access
 from services.chassis.storage.database import Store
 from services.chassis.storage.retention import Janitor
-from services.chassis.testing import FakeClock
+from services.chassis.testing import FakeClock, SequentialIds, serving
 from services.user import activation, activation_store
+from services.user.passwords import Passwords
+from services.user.search import Search
+from services.user.servicer import UserServicer
+from services.user.sign_in import Attempts
 from services.user.store import Transaction
+from tests.chassis.identity.issuer import TestIssuer
 from tests.user.accounts import NOBODY, reason, refusal, registration
 
 REFUSED = (grpc.StatusCode.PERMISSION_DENIED, "ACTIVATION_REFUSED")
@@ -158,3 +168,73 @@ async def test_expired_tokens_are_forgotten(
     assert await janitor.sweep(activation_store.RETENTION) == 1
     with closing(sqlite3.connect(tmp_path / "user.db")) as reader:
         assert reader.execute("SELECT count(*) FROM activations").fetchone() == (0,)
+
+
+@dataclass(frozen=True)
+class Guarded:
+    users: UserServiceStub
+    issuer: TestIssuer
+
+    def activate(self, user_id: str, token: str = "", **claims: Any) -> Any:
+        bearer = self.issuer.token(**claims) if claims else ""
+        metadata = [("authorization", f"Bearer {bearer}")] if bearer else []
+        return self.users.ActivateUser(activating(user_id, token), metadata=metadata)
+
+
+@pytest.fixture
+async def guarded(
+    store: Store[Transaction], passwords: Passwords, clock: FakeClock
+) -> AsyncIterator[Guarded]:
+    """Accounts behind the gate that the contract describes."""
+    issuer = TestIssuer(clock)
+    search = Search(store, Pages(b"s", clock=clock))
+    attempts = Attempts(store, passwords, clock=clock, secret=b"s")
+    servicer = UserServicer(store, search, passwords, attempts, clock=clock, ids=SequentialIds(), secret=b"s")
+    gate = Access(await issuer.trusted(), lambda _context: "")
+    served = (add_UserServiceServicer_to_server, servicer)
+    async with serving(served, files=[pb.DESCRIPTOR], access=gate) as channel:
+        yield Guarded(UserServiceStub(channel), issuer)
+
+
+GUESTS: list[dict[str, Any]] = [
+    {},
+    {"roles": ["customer"]},
+    {"roles": ["support", "warehouse"]},
+    {"roles": ["admin"], "scopes": ["user:read", "order:write"]},
+    {"roles": ["admin"], "exp": 1},
+]
+
+
+@pytest.mark.parametrize("claims", GUESTS)
+async def test_without_a_token_only_an_administrator_activates(
+    guarded: Guarded, users: UserServiceStub, claims: dict[str, Any]
+) -> None:
+    user = await users.RegisterUser(registration())
+    assert await reason(guarded.activate(user.user_id, **claims)) == REFUSED
+    assert await reason(guarded.activate(NOBODY, **claims)) == REFUSED
+    token = await issued(users, user.user_id)
+    activated = await guarded.activate(user.user_id, token, **claims)
+    assert activated.state == pb.User.STATE_ACTIVE
+
+
+@pytest.mark.parametrize("claims", [{"roles": ["admin"]}, {"roles": ["admin"], "scopes": ["user:write"]}])
+async def test_an_administrator_needs_no_token(
+    guarded: Guarded, users: UserServiceStub, claims: dict[str, Any]
+) -> None:
+    user = await users.RegisterUser(registration())
+    assert (await guarded.activate(user.user_id, **claims)).state == pb.User.STATE_ACTIVE
+    assert await reason(guarded.activate(NOBODY, **claims)) == (
+        grpc.StatusCode.NOT_FOUND,
+        "USER_NOT_FOUND",
+    )
+
+
+async def test_what_an_administrator_was_answered_is_not_answered_to_others(
+    guarded: Guarded, users: UserServiceStub
+) -> None:
+    """The method is open to all, so its request ids are everybody's."""
+    user = await users.RegisterUser(registration())
+    request = pb.ActivateUserRequest(user_id=user.user_id, request_id="same")
+    bearer = guarded.issuer.token(roles=["admin"])
+    await guarded.users.ActivateUser(request, metadata=[("authorization", f"Bearer {bearer}")])
+    assert await reason(guarded.users.ActivateUser(request)) == REFUSED

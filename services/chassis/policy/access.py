@@ -38,6 +38,9 @@ class Admitted(Enum):
     AS_USER = auto()
     """As whoever the token names, or as nobody where nobody is asked."""
 
+    AS_GUEST = auto()
+    """As anybody, where those with a role that the contract names beside `public` have a right to more."""
+
     AS_WORKLOAD = auto()
     """As a service of the house, perhaps on a user's behalf."""
 
@@ -65,10 +68,10 @@ class Rule:
         if workload in self.workloads:
             return Admitted.AS_WORKLOAD
         if self.public:
-            return Admitted.AS_USER
+            return Admitted.AS_GUEST if self.roles and not self._entrusts(user) else Admitted.AS_USER
         if not user.name:
             raise NotAllowed if workload else NotSignedIn
-        if user.scopes is not None and self.scope not in user.scopes:
+        if not self._is_within_scope(user):
             raise NotAllowed
         if self.signed_in or not self.roles.isdisjoint(user.roles):
             return Admitted.AS_USER
@@ -78,6 +81,12 @@ class Rule:
         if self.owner_of_resource:
             return Admitted.IF_OWNER
         raise NotFound if named else NotAllowed
+
+    def _entrusts(self, user: Caller) -> bool:
+        return not self.roles.isdisjoint(user.roles) and self._is_within_scope(user)
+
+    def _is_within_scope(self, user: Caller) -> bool:
+        return user.scopes is None or self.scope in user.scopes
 
     @property
     def asks_nobody(self) -> bool:

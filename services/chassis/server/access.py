@@ -97,6 +97,7 @@ def _admit(rule: Rule, request: Any, call: RequestContext, user: Caller, workloa
     else:
         call.caller = user
         call.must_own = quality is Admitted.IF_OWNER
+        call.is_guest = quality is Admitted.AS_GUEST
 
 
 @lru_cache(_ACTING_MAX)

@@ -33,6 +33,7 @@ def made(**options: object) -> Rule:
 
 
 PUBLIC = made(public=True)
+PUBLIC_OR_SUPPORT = made(public=True, roles=frozenset({"support"}))
 SIGNED_IN = made(signed_in=True)
 OWNER = made(owner=lambda request: request)
 OWNER_OR_SUPPORT = made(owner=lambda request: request, roles=frozenset({"support"}))
@@ -42,6 +43,7 @@ WORKLOAD = made(workloads=frozenset({"order"}))
 NOTHING = made()
 
 AS_USER, AS_WORKLOAD, IF_OWNER = Admitted.AS_USER, Admitted.AS_WORKLOAD, Admitted.IF_OWNER
+AS_GUEST = Admitted.AS_GUEST
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,11 @@ AS_USER, AS_WORKLOAD, IF_OWNER = Admitted.AS_USER, Admitted.AS_WORKLOAD, Admitte
         (PUBLIC, "", NOBODY, "", AS_USER),
         (PUBLIC, "", ADA, "", AS_USER),
         (PUBLIC, "", SCOPELESS, "", AS_USER),
+        (PUBLIC_OR_SUPPORT, "", NOBODY, "", AS_GUEST),
+        (PUBLIC_OR_SUPPORT, "", NOBODY, "order", AS_GUEST),
+        (PUBLIC_OR_SUPPORT, "", ADA, "", AS_GUEST),
+        (PUBLIC_OR_SUPPORT, "", SUPPORT, "", AS_USER),
+        (PUBLIC_OR_SUPPORT, "", SCOPELESS, "", AS_GUEST),
         (SIGNED_IN, "", NOBODY, "", NotSignedIn),
         (SIGNED_IN, "", ADA, "", AS_USER),
         (SIGNED_IN, "", SCOPELESS, "", NotAllowed),
