@@ -62,13 +62,13 @@ class Shopper:
         found: Json = reply.json() if reply.content else {}
         return found
 
-    def buyer(self, display_name: str = "Ada") -> Json:
-        """A new account that may buy."""
+    def buyer(self, display_name: str = "Ada", password: str | None = None) -> Json:
+        """A new account that may buy; nobody knows its password unless one is given."""
         name = f"{display_name.lower()}-{new_id()[:13]}"
         account = {
             "email": f"{name}@example.com",
             "username": name,
-            "password": new_id(),
+            "password": password or new_id(),
             "profile": {"displayName": display_name},
         }
         user = self.ask("POST", "/api/v1/users", body=account)

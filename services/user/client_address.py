@@ -17,11 +17,13 @@ _EDGE: Final = "gateway"
 
 
 def client_site(context: Context) -> str:
-    """The site (see lockout) of whoever calls; of anything but IP, the peer as grpc names it."""
+    """The site (see lockout) of whoever calls; of anything but IP, the peer as grpc names it.
+
+    Empty if the edge does not say whose call it is: everybody's failures would be counted as one place's.
+    """
     if workload_of(context) == _EDGE:
-        for key, value in context.invocation_metadata() or ():
-            if key == CLIENT_ADDRESS:
-                return lockout.site(str(value))
+        said = [value for key, value in context.invocation_metadata() or () if key == CLIENT_ADDRESS]
+        return lockout.site(str(said[0])) if said else ""
     kind, _, rest = unquote(context.peer()).partition(":")
     if kind not in ("ipv4", "ipv6"):
         return str(context.peer())

@@ -86,9 +86,12 @@ class Attempts:
 
     async def by_email(self, email: str, password: str, *, site: str) -> Attempt:
         """Raises SignInLocked while the account or the site may not try, and HashingBusy."""
-        account = self._subject("account", email_key(email), OF_ACCOUNT)
-        counted_by = (account, self._subject("site", site, OF_ADDRESS))
-        return await self._judged(counted_by, lambda tx: tx.users.find_by_email(email_key(email)), password)
+        counted_by = [self._subject("account", email_key(email), OF_ACCOUNT)]
+        if site:
+            counted_by.append(self._subject("site", site, OF_ADDRESS))
+        return await self._judged(
+            tuple(counted_by), lambda tx: tx.users.find_by_email(email_key(email)), password
+        )
 
     async def of_owner(self, user_id: str, password: str) -> Attempt:
         """The same for someone who is signed in: strangers at the door do not lock the owner in.

@@ -33,7 +33,7 @@ SAID = ("x-bodega-client-address", ADA)
     ("call", "site"),
     [
         (Call(f"ipv4:{EDGE}:4711", "gateway", ("x", "y"), SAID), ADA),
-        (Call(f"ipv4:{EDGE}:4711", "gateway"), EDGE),
+        (Call(f"ipv4:{EDGE}:4711", "gateway"), ""),
         (Call(f"ipv4:{EDGE}:4711", "order", SAID), EDGE),
         (Call(f"ipv4:{EDGE}:4711", "", SAID), EDGE),
         (Call("ipv6:%5B2001:db8::1%5D:4711", ""), "2001:db8::/64"),
