@@ -9,7 +9,7 @@ from bodega.user.v1 import user_events_pb2
 
 from services.chassis.audit import Check, Finding, judged
 from services.chassis.events import outbox
-from services.user import session_audit
+from services.user import api_key_audit, session_audit
 from services.user.domain import State
 from services.user.tables import STANDING, outbox_rows, users
 
@@ -79,4 +79,5 @@ CHECKS: Final = (
     Check("users.reasons", "A suspended account has a reason, any other has none.", _find_reasons),
     Check("users.told", "Every change of an account stands in the outbox.", _find_told),
     *session_audit.CHECKS,
+    *api_key_audit.CHECKS,
 )

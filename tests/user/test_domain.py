@@ -121,3 +121,47 @@ def test_nothing_personal_is_in_the_repr() -> None:
     shown = repr(account())
     for secret in ("Example.com", "Lovelace", "+44", "hash'"):
         assert secret not in shown
+
+
+def test_roles_stand_in_one_order_and_change_once() -> None:
+    user = account().grant(domain.Role.ADMIN, at=LATER).grant(domain.Role.SUPPORT, at=LATER)
+    assert user.roles == (domain.Role.CUSTOMER, domain.Role.SUPPORT, domain.Role.ADMIN)
+    assert user.grant(domain.Role.ADMIN, at=LATER) is user
+    fewer = user.revoke(domain.Role.CUSTOMER, at=LATER)
+    assert fewer.roles == (domain.Role.SUPPORT, domain.Role.ADMIN)
+    assert fewer.revoke(domain.Role.CUSTOMER, at=LATER) is fewer
+    assert [event.fact for event in fewer.pending_events] == [
+        domain.RoleGranted(domain.Role.ADMIN),
+        domain.RoleGranted(domain.Role.SUPPORT),
+        domain.RoleRevoked(domain.Role.CUSTOMER),
+    ]
+
+
+@pytest.mark.parametrize("state", [INACTIVE, SUSPENDED, DEACTIVATED])
+def test_only_an_active_account_administers(state: State) -> None:
+    trusted = (domain.Role.CUSTOMER, domain.Role.ADMIN)
+    assert account(roles=trusted).administers
+    assert not account(state, roles=trusted).administers
+    assert not account().administers
+
+
+@pytest.mark.parametrize(
+    ("state", "facts"),
+    [
+        (INACTIVE, [domain.Updated, domain.Activated, domain.RoleGranted]),
+        (ACTIVE, [domain.Updated, domain.RoleGranted]),
+    ],
+)
+def test_an_account_taken_over_administers_with_another_password(
+    state: State, facts: list[type[domain.Fact]]
+) -> None:
+    taken = account(state).take_over(password_hash="other", at=LATER)
+    assert taken.administers
+    assert taken.password_hash == "other"
+    assert [type(event.fact) for event in taken.pending_events] == facts
+
+
+@pytest.mark.parametrize("state", [SUSPENDED, DEACTIVATED])
+def test_who_was_stopped_is_not_taken_over(state: State) -> None:
+    with pytest.raises(domain.UserNotActivatable):
+        account(state).take_over(password_hash="other", at=LATER)
