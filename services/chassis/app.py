@@ -14,6 +14,7 @@ Services are put together by `service.opened`; a server that is none does it by 
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import socket
@@ -115,6 +116,7 @@ class App:
             loop.add_signal_handler(number, self._on_signal, number)
         try:
             async with self.running():
+                _spare_the_collector()
                 await self._stop.wait()
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -234,6 +236,16 @@ def _run(program: Coroutine[Any, Any, None]) -> None:
 def _refuse(who: str, why: str) -> None:
     print(f"{who}: {why}", file=sys.stderr)  # noqa: T201 (for the person at the terminal)
     raise SystemExit(EXIT_REFUSED)
+
+
+def _spare_the_collector() -> None:
+    """What was imported and put together stays for good: full collections need not walk it.
+
+    A hundred thousand objects of the libraries are 60 ms in which no call is answered, and 4 % of the CPU
+    time of small calls.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _listener(settings: ServiceSettings) -> socket.socket:

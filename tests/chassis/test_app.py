@@ -1,6 +1,7 @@
 """The life of a process: in this one without signals, and as a program with them."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -61,6 +62,17 @@ async def test_it_serves_and_tells_that_it_does() -> None:
         assert "shelves 7.0" in metrics
         assert 'grpc_server_handled_total{grpc_code="OK"' in metrics
         assert (await get(server, "/elsewhere")).status_code == 404
+
+
+async def test_the_garbage_collector_leaves_alone_what_a_program_began_with() -> None:
+    server = made()
+    running = asyncio.create_task(server.run())
+    try:
+        await until(gc.get_freeze_count)
+        server.stop()
+        await running
+    finally:
+        gc.unfreeze()
 
 
 async def test_readiness_follows_the_checks() -> None:
