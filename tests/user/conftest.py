@@ -143,16 +143,16 @@ def rotation(store: Store[Transaction], seal: Seal, clock: FakeClock) -> KeyRota
 
 
 @pytest.fixture
-async def sessions(
+async def session_servicer(
     *,
     store: Store[Transaction],
     attempts: Attempts,
     access_tokens: AccessTokens,
     rotation: KeyRotation,
     clock: FakeClock,
-) -> AsyncIterator[SessionServiceStub]:
+) -> SessionServicer:
     await rotation.turn()
-    servicer = SessionServicer(
+    return SessionServicer(
         store,
         SessionSearch(store, Pages(b"s", clock=clock)),
         attempts,
@@ -161,6 +161,10 @@ async def sessions(
         clock=clock,
         ids=SequentialIds(),
     )
-    added = (add_SessionServiceServicer_to_server, servicer)
+
+
+@pytest.fixture
+async def sessions(session_servicer: SessionServicer) -> AsyncIterator[SessionServiceStub]:
+    added = (add_SessionServiceServicer_to_server, session_servicer)
     async with serving(added, files=[session_pb2.DESCRIPTOR]) as channel:
         yield SessionServiceStub(channel)

@@ -161,6 +161,14 @@ async def test_an_account_that_ended_has_no_password_to_change(
     )
 
 
+async def test_an_account_made_an_administrators_is_signed_out(
+    users: UserServiceStub, store: Accounts
+) -> None:
+    """Whoever was signed in may be who registered the address first, and not who has it."""
+    await users.CreateAdministrator(pb.CreateAdministratorRequest(email=EMAIL, username="root", password=NEW))
+    assert set((await endings(store)).values()) == {"PASSWORD_CHANGED"}
+
+
 async def test_neither_password_is_stored_logged_or_told(
     users: UserServiceStub, store: Accounts, tmp_path: Path
 ) -> None:
