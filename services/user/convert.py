@@ -73,6 +73,16 @@ def user_to_proto(user: User) -> pb.User:
     return made
 
 
+def preferences_to_proto(user: User) -> pb.Preferences:
+    since = user.preferences.marketing_since
+    return pb.Preferences(
+        user_id=user.id,
+        marketing_opt_in=since is not None,
+        marketing_opt_in_time=_timestamp(since) if since else None,
+        etag=user.etag,
+    )
+
+
 def with_personal_data(reply: pb.User, user: User) -> pb.User:
     """A remembered reply with what is never remembered: the `debug_redact` fields, as they are now."""
     made = pb.User()

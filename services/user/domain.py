@@ -184,6 +184,14 @@ class Details:
 
 
 @dataclass(frozen=True, slots=True)
+class Preferences:
+    """What an account's owner wishes."""
+
+    marketing_since: datetime | None = None
+    """Since when they agree to get offers; None: they do not."""
+
+
+@dataclass(frozen=True, slots=True)
 class User:
     """An account."""
 
@@ -195,6 +203,7 @@ class User:
     state: State = State.INACTIVE
     roles: tuple[Role, ...] = (Role.CUSTOMER,)
     suspension_reason: str = ""
+    preferences: Preferences = Preferences()
     version: int = 0
     """How many events it has had; 0 for one that was never saved."""
 
@@ -230,6 +239,15 @@ class User:
         if not changed:
             return self
         return self._happened(Updated(changed), at, details=details)
+
+    def prefer(self, *, marketing_opt_in: bool, at: datetime) -> "User":
+        """The account with other wishes. Raises UserDeactivated once it has ended."""
+        if self.state is State.DEACTIVATED:
+            raise UserDeactivated(user_id=self.id)
+        if marketing_opt_in == (self.preferences.marketing_since is not None):
+            return self  # who agrees again has agreed since the first time
+        wished = Preferences(marketing_since=at if marketing_opt_in else None)
+        return self._happened(Updated(("preferences.marketing_opt_in",)), at, preferences=wished)
 
     def change_password(self, password_hash: str, *, at: datetime) -> "User":
         """The account with another password. Raises UserDeactivated once it has ended."""

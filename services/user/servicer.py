@@ -148,6 +148,22 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
 
         return await self._store.once(call(request), deactivate)
 
+    async def GetPreferences(self, request: pb.GetPreferencesRequest, context: Context) -> pb.Preferences:
+        return convert.preferences_to_proto(await self._user(request.user_id))
+
+    async def UpdatePreferences(
+        self, request: pb.UpdatePreferencesRequest, context: Context
+    ) -> pb.Preferences:
+        now, wanted = self._clock.now(), request.preferences
+
+        def prefer(user: User) -> User:
+            return user.expect(wanted.etag).prefer(marketing_opt_in=wanted.marketing_opt_in, at=now)
+
+        def preferred(tx: Transaction) -> pb.Preferences:
+            return convert.preferences_to_proto(tx.users.move(wire.uuid_key(wanted.user_id), prefer))
+
+        return await self._store.once(call(request), preferred)
+
     async def GrantRole(self, request: pb.GrantRoleRequest, context: Context) -> pb.User:
         now, role = self._clock.now(), convert.role_from_proto(request.role)
         return await self._move(request, request.user_id, lambda user: user.grant(role, at=now))

@@ -21,6 +21,7 @@ from services.user.domain import (
     EmailTaken,
     Event,
     LastAdministrator,
+    Preferences,
     Profile,
     Role,
     State,
@@ -146,6 +147,7 @@ class Users:
 def from_row(row: Row) -> User:
     """The account that a row of `users` holds."""
     profile = Profile(row["display_name"], row["phone_number"], row["language_code"])
+    opted_in = row["marketing_opt_in_time"]
     return User(
         id=row["user_id"],
         details=Details(row["email"], row["username"], profile),
@@ -155,12 +157,13 @@ def from_row(row: Row) -> User:
         state=State(row["state"]),
         roles=tuple(map(Role, row["roles"].split())),
         suspension_reason=row["suspension_reason"],
+        preferences=Preferences(None if opted_in is None else from_micros(opted_in)),
         version=row["version"],
     )
 
 
 def _row(user: User) -> dict[str, Any]:
-    details = user.details
+    details, opted_in = user.details, user.preferences.marketing_since
     return {
         "user_id": user.id,
         "email": details.email,
@@ -174,6 +177,7 @@ def _row(user: User) -> dict[str, Any]:
         "state": str(user.state),
         "roles": " ".join(user.roles),
         "suspension_reason": user.suspension_reason,
+        "marketing_opt_in_time": to_micros(opted_in) if opted_in else None,
         "version": user.version,
         "create_time": to_micros(user.created_at),
         "update_time": to_micros(user.updated_at),

@@ -33,6 +33,7 @@ users = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("roles", sa.Text, nullable=False),  # space between
     sa.Column("suspension_reason", sa.Text, nullable=False),
+    sa.Column("marketing_opt_in_time", sa.BigInteger),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("create_time", sa.BigInteger, nullable=False),
     sa.Column("update_time", sa.BigInteger, nullable=False),

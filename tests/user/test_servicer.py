@@ -329,6 +329,13 @@ BAD: list[tuple[str, Any, set[str]]] = [
         {"activation_token"},
     ),
     ("IssueActivationToken", pb.IssueActivationTokenRequest(user_id="x"), {"user_id"}),
+    ("GetPreferences", pb.GetPreferencesRequest(user_id="x"), {"user_id"}),
+    ("UpdatePreferences", pb.UpdatePreferencesRequest(), {"preferences"}),
+    (
+        "UpdatePreferences",
+        pb.UpdatePreferencesRequest(preferences=pb.Preferences(user_id="x", etag="x" * 65)),
+        {"preferences.user_id", "preferences.etag"},
+    ),
     ("GrantRole", pb.GrantRoleRequest(user_id="x"), {"user_id", "role"}),
     ("GrantRole", pb.GrantRoleRequest(user_id=NOBODY, role=cast("Any", 99)), {"role"}),
     ("RevokeRole", pb.RevokeRoleRequest(user_id="x"), {"user_id", "role"}),

@@ -79,7 +79,7 @@ class UserUpdated(_message.Message):
     """The account."""
     @_builtins.property
     def changed_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Paths of the fields that changed, e.g. `profile.display_name`."""
+        """Paths of the fields that changed, e.g. `profile.display_name` or `preferences.marketing_opt_in`."""
 
     def __init__(
         self,

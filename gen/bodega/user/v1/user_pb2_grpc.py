@@ -88,6 +88,16 @@ class UserServiceStub:
                 request_serializer=bodega_dot_user_dot_v1_dot_user__pb2.DeactivateUserRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.GetPreferences = channel.unary_unary(
+                '/bodega.user.v1.UserService/GetPreferences',
+                request_serializer=bodega_dot_user_dot_v1_dot_user__pb2.GetPreferencesRequest.SerializeToString,
+                response_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.Preferences.FromString,
+                _registered_method=True)
+        self.UpdatePreferences = channel.unary_unary(
+                '/bodega.user.v1.UserService/UpdatePreferences',
+                request_serializer=bodega_dot_user_dot_v1_dot_user__pb2.UpdatePreferencesRequest.SerializeToString,
+                response_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.Preferences.FromString,
+                _registered_method=True)
         self.GrantRole = channel.unary_unary(
                 '/bodega.user.v1.UserService/GrantRole',
                 request_serializer=bodega_dot_user_dot_v1_dot_user__pb2.GrantRoleRequest.SerializeToString,
@@ -211,6 +221,25 @@ class UserServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPreferences(self, request, context):
+        """What an account's owner wishes.
+
+        NOT_FOUND, reason `USER_NOT_FOUND`, if there is no account of this id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdatePreferences(self, request, context):
+        """Replaces what an account's owner wishes.
+
+        ABORTED, reason `STALE_ETAG`, if `preferences.etag` is given and no longer current; FAILED_PRECONDITION, reason
+        `USER_DEACTIVATED`, once the account ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GrantRole(self, request, context):
         """Trusts an account with a role, from its next access token on (those last 15 minutes at most). Repeating it changes
         nothing.
@@ -294,6 +323,16 @@ def add_UserServiceServicer_to_server(servicer, server):
                     servicer.DeactivateUser,
                     request_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.DeactivateUserRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'GetPreferences': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPreferences,
+                    request_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.GetPreferencesRequest.FromString,
+                    response_serializer=bodega_dot_user_dot_v1_dot_user__pb2.Preferences.SerializeToString,
+            ),
+            'UpdatePreferences': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdatePreferences,
+                    request_deserializer=bodega_dot_user_dot_v1_dot_user__pb2.UpdatePreferencesRequest.FromString,
+                    response_serializer=bodega_dot_user_dot_v1_dot_user__pb2.Preferences.SerializeToString,
             ),
             'GrantRole': grpc.unary_unary_rpc_method_handler(
                     servicer.GrantRole,
@@ -584,6 +623,60 @@ class UserService:
             '/bodega.user.v1.UserService/DeactivateUser',
             bodega_dot_user_dot_v1_dot_user__pb2.DeactivateUserRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPreferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.user.v1.UserService/GetPreferences',
+            bodega_dot_user_dot_v1_dot_user__pb2.GetPreferencesRequest.SerializeToString,
+            bodega_dot_user_dot_v1_dot_user__pb2.Preferences.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePreferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bodega.user.v1.UserService/UpdatePreferences',
+            bodega_dot_user_dot_v1_dot_user__pb2.UpdatePreferencesRequest.SerializeToString,
+            bodega_dot_user_dot_v1_dot_user__pb2.Preferences.FromString,
             options,
             channel_credentials,
             insecure,

@@ -79,6 +79,17 @@ class UserServiceStub:
 
     FAILED_PRECONDITION, reason `LAST_ADMINISTRATOR`, if nobody would be left to run the shop.
     """
+    GetPreferences: _aio.UnaryUnaryMultiCallable[_user_pb2.GetPreferencesRequest, _user_pb2.Preferences]
+    """What an account's owner wishes.
+
+    NOT_FOUND, reason `USER_NOT_FOUND`, if there is no account of this id.
+    """
+    UpdatePreferences: _aio.UnaryUnaryMultiCallable[_user_pb2.UpdatePreferencesRequest, _user_pb2.Preferences]
+    """Replaces what an account's owner wishes.
+
+    ABORTED, reason `STALE_ETAG`, if `preferences.etag` is given and no longer current; FAILED_PRECONDITION, reason
+    `USER_DEACTIVATED`, once the account ended.
+    """
     GrantRole: _aio.UnaryUnaryMultiCallable[_user_pb2.GrantRoleRequest, _user_pb2.User]
     """Trusts an account with a role, from its next access token on (those last 15 minutes at most). Repeating it changes
     nothing.
@@ -222,6 +233,29 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         """Ends an account for good and frees its e-mail address and name. Repeating it changes nothing.
 
         FAILED_PRECONDITION, reason `LAST_ADMINISTRATOR`, if nobody would be left to run the shop.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPreferences(
+        self,
+        request: _user_pb2.GetPreferencesRequest,
+        context: _aio.ServicerContext[_user_pb2.GetPreferencesRequest, _abc.Awaitable[_user_pb2.Preferences]],
+    ) -> _abc.Awaitable[_user_pb2.Preferences]:
+        """What an account's owner wishes.
+
+        NOT_FOUND, reason `USER_NOT_FOUND`, if there is no account of this id.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdatePreferences(
+        self,
+        request: _user_pb2.UpdatePreferencesRequest,
+        context: _aio.ServicerContext[_user_pb2.UpdatePreferencesRequest, _abc.Awaitable[_user_pb2.Preferences]],
+    ) -> _abc.Awaitable[_user_pb2.Preferences]:
+        """Replaces what an account's owner wishes.
+
+        ABORTED, reason `STALE_ETAG`, if `preferences.etag` is given and no longer current; FAILED_PRECONDITION, reason
+        `USER_DEACTIVATED`, once the account ended.
         """
 
     @_abc_1.abstractmethod
