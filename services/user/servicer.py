@@ -182,6 +182,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         user_id, now = self._ids.new(), self._clock.now()
 
         def create(tx: Transaction) -> pb.User:
+            self._attempts.forgive(tx, request.email)  # who knew the last password may have locked it
             user = tx.users.find_by_email(details.email_key)
             if user is not None:
                 user = user.take_over(password_hash=password_hash, at=now)

@@ -101,6 +101,10 @@ class Attempts:
         counted_by = (self._subject("owner", user_id, OF_ACCOUNT),)
         return await self._judged(counted_by, lambda tx: tx.users.get(user_id), password)
 
+    def forgive(self, tx: Transaction, email: str) -> None:
+        """Forgets how often the account of an address was tried in vain, but not from where."""
+        tx.lockouts.forget(self._subject("account", email_key(email), OF_ACCOUNT))
+
     async def _judged(
         self, counted_by: tuple[Failures, ...], find: Callable[[Transaction], User | None], password: str
     ) -> Attempt:

@@ -8,8 +8,10 @@ import grpc
 import pytest
 from argon2 import PasswordHasher
 from bodega.policy.v1 import policy_pb2
+from bodega.user.v1 import session_pb2
 from bodega.user.v1 import user_events_pb2 as told
 from bodega.user.v1 import user_pb2 as pb
+from bodega.user.v1.session_pb2_grpc import SessionServiceStub
 from bodega.user.v1.user_pb2_grpc import UserServiceStub
 
 from services.chassis.storage.database import Store
@@ -143,6 +145,19 @@ async def test_an_administrator_who_is_locked_out_gets_back_in(
     again = await users.CreateAdministrator(creation(password=PASSWORD))
     assert again.user_id == root.user_id
     assert await has_password(store, again, PASSWORD)
+
+
+async def test_an_operator_unlocks_the_door_that_others_have_locked(
+    users: UserServiceStub, sessions: SessionServiceStub
+) -> None:
+    await users.CreateAdministrator(creation())
+    wrong = session_pb2.CreateSessionRequest(email="root@example.com", password="not the password")
+    right = session_pb2.CreateSessionRequest(email="ROOT@example.com", password=NEW_PASSWORD)
+    while (await reason(sessions.CreateSession(wrong)))[1] != "SIGN_IN_LOCKED":
+        pass
+    assert (await reason(sessions.CreateSession(right)))[1] == "SIGN_IN_LOCKED"
+    await users.CreateAdministrator(creation())
+    assert (await sessions.CreateSession(right)).access_token
 
 
 async def test_a_suspended_account_is_not_let_in_by_the_back_door(users: UserServiceStub) -> None:
