@@ -13,6 +13,7 @@ _ROW: Final = 30
 _TOP: Final = 74
 _LEFT: Final = 400
 _SCALE: Final = 170.0  # from the target's line to twice, or half, of it
+_NOTHING: Final = 1e-6  # what is drawn for a figure that is nothing, or less
 _BAR_MAX: Final = 2 * _SCALE
 _COLOURS: Final = {"met": "#2f7d4f", "missed": "#b3423a"}
 
@@ -46,7 +47,7 @@ def svg(figures: Sequence[Figure], machine: str) -> str:
 
 
 def _bar(figure: Figure, target: Target, top: int) -> str:
-    value = figure.value or 0.0
+    value = max(figure.value or 0.0, _NOTHING)  # a difference of noisy runs may be below nothing
     length = _length(target.limit / value if not target.at_most else value / target.limit)
     colour = _COLOURS.get(figure.verdict, "#888888")
     label = f"{report.shown(figure)}  ({target})"
