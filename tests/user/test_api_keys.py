@@ -17,14 +17,12 @@ from bodega.user.v1.api_key_pb2_grpc import ApiKeyServiceStub
 from bodega.user.v1.user_pb2_grpc import UserServiceStub
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.chassis import context, telemetry
-from services.chassis.context import RequestContext, TraceContext
+from services.chassis import telemetry
 from services.chassis.identity.caller import Caller
-from services.chassis.policy.access import NotAllowed
 from services.chassis.storage.database import Store
 from services.chassis.testing import FakeClock
 from services.chassis.wire import timestamp
-from services.user import api_key_servicer, scopes
+from services.user import scopes
 from services.user.api_keys import KEYS_MAX, secret_hash
 from services.user.store import Transaction
 from tests.user.accounts import NOBODY, active, events, reason, registration, violated
@@ -256,16 +254,14 @@ async def test_bad_input_is_refused_with_every_violation_named(
     assert await violated(getattr(keys, method)(request_)) == fields
 
 
-def test_a_key_makes_no_keys() -> None:
-    by_key = Caller(user_id=NOBODY, scopes=frozenset({"user:write"}))
-    by_password = Caller(user_id=NOBODY)
-    with (
-        context.working_on(RequestContext(trace=TraceContext.fresh(), caller=by_key)),
-        pytest.raises(NotAllowed),
-    ):
-        api_key_servicer._refuse_keys()
-    with context.working_on(RequestContext(trace=TraceContext.fresh(), caller=by_password)):
-        api_key_servicer._refuse_keys()
+@pytest.mark.parametrize("caller", [Caller(user_id=NOBODY, scopes=frozenset({"user:write"}))])
+async def test_a_key_makes_no_keys(users: UserServiceStub, keys: ApiKeyServiceStub) -> None:
+    user = await active(users)
+    assert await reason(keys.CreateApiKey(creation(user))) == (
+        grpc.StatusCode.PERMISSION_DENIED,
+        "NOT_ALLOWED",
+    )
+    assert await listed(keys, user) == []
 
 
 async def test_what_stands_in_the_database_is_no_key(
