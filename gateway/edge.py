@@ -206,6 +206,7 @@ class _Exchange:
             return await self._fail(found)
         route, values = found
         self._route = route
+        self._is_private = self._is_private or route.reply.carries_secrets
         guard, caller = self._edge.access, NOBODY
         if guard is not None and route.access is not None:
             caller = await self._let_in(guard, route.access, incoming)

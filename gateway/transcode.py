@@ -20,6 +20,7 @@ from gateway.http_rule import Rule
 from gateway.query import QueryBinding
 from gateway.refusals import Mismatch, Refused, Violation, Violations, placed
 from gateway.well_known import NoJsonForm
+from services.chassis import redaction
 from services.chassis.contract import Method
 
 REQUEST_ID: Final = "request_id"
@@ -216,6 +217,7 @@ class ReplyRendering:
         self._dump = None if self.is_raw else encoder.message(reply)
         self._location = _location(method) if method.policy is not None and method.policy.created else None
         self.creates = self._location is not None
+        self.carries_secrets = redaction.carries_secrets(reply)
         if rule.response_body:
             self._field = fields.top_level(reply, rule.response_body, "response_body")
             self._dump = encoder.field(self._field)

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 def redacted(message: Message) -> Message:
     """The message without its `debug_redact` fields; the message itself if it can have none."""
-    if not _carries_secrets(message.DESCRIPTOR):
+    if not carries_secrets(message.DESCRIPTOR):
         return message
     copy = type(message)()
     copy.CopyFrom(message)
@@ -25,7 +25,8 @@ def is_secret(field: FieldDescriptor) -> bool:
 
 
 @cache
-def _carries_secrets(kind: Descriptor) -> bool:
+def carries_secrets(kind: Descriptor) -> bool:
+    """Whether a message of this kind may hold a `debug_redact` field, however deep."""
     seen: set[str] = set()
     waiting = [kind]
     while waiting:

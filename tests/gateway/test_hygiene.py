@@ -77,6 +77,11 @@ async def test_what_was_asked_with_credentials_is_kept_by_no_cache(
     assert "cache-control" not in (await edge("GET", path)).headers
 
 
+async def test_an_answer_that_may_hold_a_secret_is_kept_by_no_cache(edge: Client) -> None:
+    response = await edge("POST", "/v1/echo", json={})  # such as the tokens of who has just signed in
+    assert response.headers["cache-control"] == "no-store"
+
+
 async def test_a_service_may_say_how_long_its_answer_is_kept(edge: Client) -> None:
     async def kept(context: Any, _seen: object) -> bytes:
         await context.send_initial_metadata((("cache-control", "private, max-age=9"),))

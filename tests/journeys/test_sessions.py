@@ -31,6 +31,7 @@ def test_a_buyer_signs_in_and_anyone_can_tell_by_the_published_keys(shopper: Sho
     buyer = shopper.buyer(password=password)
     reply = sign_in(shopper, buyer["email"].upper(), password)
     assert reply.status_code == 200, reply.text
+    assert reply.headers["cache-control"] == "no-store"  # as RFC 6749 asks of tokens
     tokens = reply.json()
     assert (tokens["expiresIn"], tokens["session"]["userId"]) == ("900s", buyer["userId"])
 
