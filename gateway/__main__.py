@@ -16,12 +16,17 @@ from gateway.addresses import FORWARDED, FORWARDED_FOR
 from gateway.app import DRAIN_MAX_S, Gateway, Settings
 from gateway.descriptors import BadDescriptorSet
 from gateway.edge import BODY_BYTES_MAX
+from gateway.limits import Plan
 from gateway.site import CannotServe
 from services.chassis import telemetry
 from services.chassis.identity.config import IdentitySettings
 from services.chassis.tls import TlsFiles
 
 _EXIT_CANNOT_SERVE: Final = 2
+
+# A page of a shop makes ten requests or so; an office of fifty shoppers shares an address.
+ADDRESS_LIMIT: Final = "6000/minute"
+CALLER_LIMIT: Final = "1200/minute"
 
 _log = telemetry.logger("gateway")
 
@@ -47,6 +52,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         body_bytes_max=arguments.max_body_bytes,
         drain_max_s=arguments.drain_seconds,
         identity=_identity(arguments),
+        rates=_rates(arguments),
         proxies=tuple(arguments.trusted_proxy),
         forwarded_by=arguments.forwarded_by,
         origins=tuple(arguments.allow_origin),
@@ -107,6 +113,21 @@ def _arguments() -> argparse.Namespace:
         help="whose word for their clients' addresses is taken, e.g. 10.0.0.0/8",
     )
     asking.add_argument("--forwarded-by", choices=(FORWARDED_FOR, FORWARDED), default=FORWARDED_FOR)
+    often = parser.add_argument_group(
+        "how often", "e.g. 600/minute; empty: no limit. Limits of single methods are in their policies"
+    )
+    often.add_argument("--limit-address", default=ADDRESS_LIMIT, metavar="LIMIT", help=f"{ADDRESS_LIMIT}")
+    often.add_argument("--limit-account", default=CALLER_LIMIT, metavar="LIMIT", help=f"{CALLER_LIMIT}")
+    often.add_argument("--limit-key", default=CALLER_LIMIT, metavar="LIMIT", help=f"{CALLER_LIMIT}")
+    often.add_argument(
+        "--limit-exempt", action="append", default=[], metavar="NETWORK", help="is not counted at all"
+    )
+    often.add_argument(
+        "--limit-store",
+        default="",
+        metavar="URL",
+        help="redis://…, for all edges; else each counts alone",
+    )
     browsers = parser.add_argument_group("browsers")
     browsers.add_argument(
         "--allow-origin",
@@ -141,6 +162,16 @@ def _mesh(arguments: argparse.Namespace) -> TlsFiles | None:
         return None
     return TlsFiles(
         certificate=arguments.mesh_certificate, key=arguments.mesh_key, authorities=arguments.mesh_authorities
+    )
+
+
+def _rates(arguments: argparse.Namespace) -> Plan:
+    return Plan(
+        address=arguments.limit_address,
+        account=arguments.limit_account,
+        key=arguments.limit_key,
+        exempt=tuple(arguments.limit_exempt),
+        store=arguments.limit_store,
     )
 
 

@@ -64,7 +64,7 @@ class ApiKeys:
         """An access token. Raises InvalidApiKey, or AioRpcError if it cannot be found out."""
         if not 1 <= len(key) <= KEY_CHARS_MAX:
             raise InvalidApiKey
-        digest = digest_of(key)
+        digest = digest_of(key.encode())
         kept = self._kept.get(digest)
         if kept is None or kept.until <= self._monotonic():
             kept = await self._asked(key, digest)
@@ -112,6 +112,6 @@ def by_rpc(call: Callable[..., Awaitable[bytes]], clock: Clock) -> Exchange:
     return exchange
 
 
-def digest_of(key: str) -> bytes:
+def digest_of(key: bytes) -> bytes:
     """What stands for a key wherever it is remembered or counted: memory should not hold keys themselves."""
-    return hashlib.sha256(key.encode()).digest()
+    return hashlib.sha256(key).digest()

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,6 +20,7 @@ from gateway.errors import Failure
 from gateway.health import Health
 from gateway.http1 import Http1Protocol
 from gateway.hygiene import BadOrigin, Hygiene
+from gateway.limits import BadLimit, Plan, RateLimits
 from gateway.operations import Operations
 from gateway.site import CannotServe
 from gateway.streams import Limits
@@ -61,6 +62,9 @@ class Settings:
     """Whose tokens are believed: who may ask is then decided here, by the contract, and again by services.
     None: whatever a request gives as its authorization is handed on."""
 
+    rates: Plan | None = None
+    """How often one may ask; None: as often as one likes, whatever contracts say."""
+
     proxies: tuple[str, ...] = ()
     """Networks of proxies in front of us, whose word for their clients' addresses is taken."""
 
@@ -92,6 +96,7 @@ class Gateway:
     openapi: bytes
     hygiene: Hygiene
     addresses: Addresses
+    rates: RateLimits | None
     health: Health = field(default_factory=Health)
 
 
@@ -126,13 +131,16 @@ def build(
         targets = Backends.parse(backends)
         hygiene = Hygiene(settings.origins, https_only=settings.https_only)
         addresses = Addresses(settings.proxies, header=settings.forwarded_by)
-    except (BadBackend, BadOrigin, BadNetwork) as error:
+        rates = None if settings.rates is None else RateLimits(settings.rates, SystemClock())
+    except (BadBackend, BadOrigin, BadNetwork, BadLimit) as error:
         raise CannotServe(str(error)) from None
     built = site.build(files, targets, with_access=settings.identity is not None)
     if settings.identity is not None and not settings.identity.oidc and KEYS_RPC not in built.methods:
         raise CannotServe(f"nobody's tokens could be believed: no {KEYS_RPC}, and no issuer outside")
     described = openapi.document(built.routes, files.file)
-    return Gateway(built, settings, targets, described, hygiene, addresses)
+    if rates is not None:
+        rates.on_refusal = built.metrics.rate_limited
+    return Gateway(built, settings, targets, described, hygiene, addresses, rates)
 
 
 @asynccontextmanager
@@ -149,6 +157,7 @@ async def running(gateway: Gateway) -> AsyncIterator[Running]:
         documents={openapi.PATH: Failure(200, gateway.openapi, [_MAY_BE_KEPT])},
         hygiene=gateway.hygiene,
         addresses=gateway.addresses,
+        rates=gateway.rates,
         body_bytes_max=settings.body_bytes_max,
     )
     listeners = [_listen(settings.host, settings.port)]
@@ -164,6 +173,7 @@ async def running(gateway: Gateway) -> AsyncIterator[Running]:
     async with (
         _open_channels(gateway) as channels,
         _guarding(gateway, channels) as edge.access,
+        nullcontext() if gateway.rates is None else aclosing(gateway.rates),
         _serving(servers, listeners) as tasks,
     ):
         gateway.health.started = True

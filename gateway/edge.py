@@ -14,11 +14,13 @@ import grpc
 from gateway import errors, headers
 from gateway.access import Access
 from gateway.addresses import Addresses
+from gateway.api_keys import digest_of
 from gateway.errors import Failure, Headers, Refusal
 from gateway.headers import Incoming
 from gateway.health import Health
 from gateway.http1 import PRESENCE, Presence
 from gateway.hygiene import Hygiene
+from gateway.limits import Asking, RateLimits
 from gateway.metrics import RouteMetrics
 from gateway.refusals import Refused
 from gateway.routes import MalformedPath
@@ -70,6 +72,7 @@ class Edge:
         hygiene: Hygiene | None = None,
         access: Access | None = None,
         addresses: Addresses | None = None,
+        rates: RateLimits | None = None,
         body_bytes_max: int = BODY_BYTES_MAX,
     ) -> None:
         """`documents`: by path, what is answered where no rule takes it. `access`: None lets in everyone and
@@ -83,6 +86,7 @@ class Edge:
         self.hygiene = hygiene or Hygiene()
         self.access = access
         self.addresses = addresses or Addresses()
+        self.rates = rates
         self._in_flight = 0
         self.streams = Streams(limits or Limits())
         site.metrics.show_streams(lambda: len(self.streams))
@@ -200,7 +204,10 @@ class _Exchange:
         self._done(status, incoming.request_id)
 
     async def _answer(self, incoming: Incoming) -> int:
-        scope = self._scope
+        scope, rates = self._scope, self._edge.rates
+        address = self._address(incoming)
+        if rates is not None:
+            await rates.arrived(address)
         found = self._edge.find(scope["method"], scope["raw_path"].decode("latin-1"))
         if isinstance(found, Failure):
             return await self._fail(found)
@@ -209,7 +216,11 @@ class _Exchange:
         self._is_private = self._is_private or route.reply.carries_secrets
         guard, caller = self._edge.access, NOBODY
         if guard is not None and route.access is not None:
+            incoming.metadata.add(CLIENT_ADDRESS, address)
             caller = await self._let_in(guard, route.access, incoming)
+        if rates is not None:
+            key = "" if incoming.api_key is None else digest_of(incoming.api_key).hex()
+            await rates.admitted(route.rates, Asking(address, caller.user_id, key))
         if route.takes_stream:
             message = "HTTP carries no stream of requests; call this method by gRPC."
             raise Refusal(501, "UNIMPLEMENTED", "STREAMS_NOT_OFFERED", message)
@@ -246,7 +257,6 @@ class _Exchange:
 
     async def _let_in(self, guard: Access, rule: Rule, incoming: Incoming) -> Caller:
         """Who asks, if anything they could ask of this route may be theirs. Raises DomainError or Refusal."""
-        incoming.metadata.add(CLIENT_ADDRESS, self._address(incoming))
         caller = await guard.caller(incoming, rule)
         request = context.current()
         if request is not None:

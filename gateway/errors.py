@@ -25,8 +25,8 @@ from services.kernel.errors import DomainError
 
 Headers = list[tuple[bytes, bytes]]
 
-_TYPE_PREFIX: Final = "type.googleapis.com/google.rpc."
-_DEBUG_INFO: Final = _TYPE_PREFIX + "DebugInfo"
+TYPE_PREFIX: Final = "type.googleapis.com/google.rpc."
+_DEBUG_INFO: Final = TYPE_PREFIX + "DebugInfo"
 _RETRY_INFO: Final = "google.rpc.RetryInfo"
 
 # google/rpc/code.proto names the HTTP status of every code.
@@ -125,7 +125,7 @@ def invalid(refused: Refused) -> Refusal:
         "INVALID_ARGUMENT",
         "MALFORMED_REQUEST",
         f"The request does not fit its contract: {named}.",
-        details=[{"@type": _TYPE_PREFIX + "BadRequest", "fieldViolations": violations}],
+        details=[{"@type": TYPE_PREFIX + "BadRequest", "fieldViolations": violations}],
     )
 
 
@@ -137,7 +137,7 @@ def malformed(field: str, description: str) -> Refusal:
         "INVALID_ARGUMENT",
         "MALFORMED_REQUEST",
         f"{field} {description}.",
-        details=[{"@type": _TYPE_PREFIX + "BadRequest", "fieldViolations": violations}],
+        details=[{"@type": TYPE_PREFIX + "BadRequest", "fieldViolations": violations}],
     )
 
 
@@ -188,7 +188,7 @@ class Renderer:
 
 
 def _info(reason: str) -> dict[str, Any]:
-    return {"@type": _TYPE_PREFIX + "ErrorInfo", "reason": reason, "domain": DOMAIN}
+    return {"@type": TYPE_PREFIX + "ErrorInfo", "reason": reason, "domain": DOMAIN}
 
 
 def _message(code: grpc.StatusCode, said: str | None) -> tuple[str, bool]:

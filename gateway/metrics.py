@@ -26,6 +26,9 @@ class Metrics:
             registry=self.registry,
         )
         self._in_flight = Gauge("http_server_in_flight", "Requests being answered.", registry=self.registry)
+        self._limited = Counter(
+            "http_server_rate_limited", "Requests refused as too many.", ("limit",), registry=self.registry
+        )
         self._streams = Gauge("http_server_streams_open", "Streams under way.", registry=self.registry)
         self._messages = Counter(
             "http_server_stream_messages", "Messages sent on streams.", _ROUTE, registry=self.registry
@@ -33,6 +36,10 @@ class Metrics:
         self._ends = Counter(
             "http_server_stream_ends", "How streams ended.", (*_ROUTE, "outcome"), registry=self.registry
         )
+
+    def rate_limited(self, limit: str) -> None:
+        """Counts a request that this limit refused."""
+        self._limited.labels(limit).inc()
 
     def show_in_flight(self, read: Callable[[], float]) -> None:
         """Shows a count that the edge keeps; read at each scrape."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool
 
-from gateway import descriptors, framing
+from gateway import descriptors, framing, limits
 from gateway.backends import Backends, BadBackend
 from gateway.decode import Decoder
 from gateway.descriptors import BadDescriptorSet
@@ -15,6 +15,7 @@ from gateway.errors import Renderer
 from gateway.fields import BadField
 from gateway.framing import StreamRendering
 from gateway.http_rule import InvalidTemplate, Rule, rules
+from gateway.limits import Limit
 from gateway.metrics import Metrics, RouteMetrics, StreamMetrics
 from gateway.routes import Conflict, Router
 from gateway.transcode import ReplyRendering, RequestBinding
@@ -45,6 +46,9 @@ class Route:
     stream: "StreamRoute | None"
     access: access.Rule | None
     """Who may ask; None: that is not our business."""
+
+    rates: tuple[Limit, ...]
+    """How often one may ask, beside what holds for all routes."""
 
     takes_stream: bool
     """From the client, which is more than HTTP/1.1 can carry."""
@@ -122,6 +126,7 @@ class _Compiler:
             _stream_deadline_s(method) if streams else method.deadline_s,
             StreamRoute(framing.rendering(method, reply), self.metrics.stream(*labels)) if streams else None,
             access.rule(method) if self.with_access else None,
+            limits.of(method),
             takes_stream=bool(method.descriptor.client_streaming),
         )
 

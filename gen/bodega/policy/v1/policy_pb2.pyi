@@ -99,6 +99,7 @@ class MethodPolicy(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     STREAM_CURSOR_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
     priority: Global___Priority.ValueType
     """Who goes first when there is more work than time."""
     created: _builtins.str
@@ -125,6 +126,10 @@ class MethodPolicy(_message.Message):
     def cache(self) -> _duration_pb2.Duration:
         """How long a reply of a read may be served again. Unset: never."""
 
+    @_builtins.property
+    def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimit]:
+        """How often it may be called, each of them beside the limits that hold for all calls. The REST edge sees to it."""
+
     def __init__(
         self,
         *,
@@ -135,14 +140,70 @@ class MethodPolicy(_message.Message):
         created: _builtins.str = ...,
         stream_cursor: _builtins.str = ...,
         resume_field: _builtins.str = ...,
+        rate_limits: _abc.Iterable[Global___RateLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cache", b"cache", "deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cache", b"cache", "created", b"created", "deadline", b"deadline", "priority", b"priority", "resume_field", b"resume_field", "stream_cursor", b"stream_cursor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cache", b"cache", "created", b"created", "deadline", b"deadline", "priority", b"priority", "rate_limits", b"rate_limits", "resume_field", b"resume_field", "stream_cursor", b"stream_cursor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MethodPolicy: _TypeAlias = MethodPolicy  # noqa: Y015
+
+@_typing.final
+class RateLimit(_message.Message):
+    """At most so many calls in so much time. Beyond it: RESOURCE_EXHAUSTED, reason `RATE_LIMITED`, with RetryInfo."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _By:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RateLimit._By.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        BY_UNSPECIFIED: RateLimit._By.ValueType  # 0
+        """Read as BY_ADDRESS."""
+        BY_ADDRESS: RateLimit._By.ValueType  # 1
+        """Those from one network address."""
+        BY_CALLER: RateLimit._By.ValueType  # 2
+        """Those of one account or API key; of whoever gives neither, those from one address."""
+
+    class By(_By, metaclass=_ByEnumTypeWrapper):
+        """Whose calls are counted together."""
+
+    BY_UNSPECIFIED: RateLimit.By.ValueType  # 0
+    """Read as BY_ADDRESS."""
+    BY_ADDRESS: RateLimit.By.ValueType  # 1
+    """Those from one network address."""
+    BY_CALLER: RateLimit.By.ValueType  # 2
+    """Those of one account or API key; of whoever gives neither, those from one address."""
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    PER_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    """So many calls."""
+    by: Global___RateLimit.By.ValueType
+    """Whose."""
+    @_builtins.property
+    def per(self) -> _duration_pb2.Duration:
+        """In this time: whole seconds."""
+
+    def __init__(
+        self,
+        *,
+        requests: _builtins.int = ...,
+        per: _duration_pb2.Duration | None = ...,
+        by: Global___RateLimit.By.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["per", b"per"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "per", b"per", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RateLimit: _TypeAlias = RateLimit  # noqa: Y015
 
 @_typing.final
 class Access(_message.Message):
