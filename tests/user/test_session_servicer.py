@@ -27,11 +27,12 @@ from services.user import passwords as passwords_module
 from services.user.domain import Details, User
 from services.user.passwords import Passwords
 from services.user.sealing import Seal
-from services.user.sessions import IDLE_MAX
+from services.user.sessions import IDLE_MAX, RefreshToken, Session
 from services.user.store import Transaction
 from services.user.tables import lockouts, outbox_rows
 from services.user.tables import sessions as session_rows
 from services.user.tables import signing_keys as signing_key_rows
+from services.user.tokens import refresh_token_hash
 
 PASSWORD = "correct horse battery"
 EMAIL = "ada@example.com"
@@ -445,6 +446,25 @@ async def test_an_account_that_is_stopped_is_signed_out_and_stays_so(
         await moved(store, lambda user: user.deactivate(at=clock.now()))
     assert await endings(store) == {"ACCOUNT_STOPPED": 1}
     assert await reason(sessions.RefreshSession(refresh(tokens.refresh_token))) == (
+        UNAUTHENTICATED,
+        "INVALID_REFRESH_TOKEN",
+    )
+
+
+async def test_a_session_that_outlived_its_account_by_a_race_is_not_refreshed(
+    sessions: SessionServiceStub, store: Accounts, ada: User, clock: FakeClock
+) -> None:
+    """Where transactions run side by side, who signs in may see the account before it is stopped."""
+    await moved(store, lambda user: user.suspend(reason="r", at=clock.now()))
+    token = "bodega_rt_of_the_race"
+
+    def begin(tx: Transaction) -> None:
+        session = Session.begin(session_id="s1", user_id=ADA, at=clock.now())
+        tx.sessions.add(session)
+        tx.sessions.give(RefreshToken.of(session, refresh_token_hash(token)))
+
+    await store.write(begin)
+    assert await reason(sessions.RefreshSession(refresh(token))) == (
         UNAUTHENTICATED,
         "INVALID_REFRESH_TOKEN",
     )

@@ -40,6 +40,13 @@ async def test_a_tokens_scopes_narrow_it(issuer: TestIssuer) -> None:
     assert tokens.verify(issuer.token(scopes=[])).scopes == frozenset(), "no scope is not every scope"
 
 
+async def test_a_token_says_which_session_it_is_of(issuer: TestIssuer) -> None:
+    tokens = await issuer.trusted()
+    assert tokens.verify(issuer.token(sid="s1")).session_id == "s1"
+    assert tokens.verify(issuer.token()).session_id == ""
+    assert tokens.verify(issuer.token(sid=["s1"])).session_id == ""
+
+
 def _confused(issuer: TestIssuer) -> str:
     """HS256 with the public key as the secret, which a naive verifier takes for a good signature."""
     good = unsigned({"alg": "HS256", "typ": "at+jwt", "kid": "k1"}, issuer.claims())
