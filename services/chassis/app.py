@@ -36,7 +36,7 @@ from services.chassis.config import ServiceSettings
 from services.chassis.health import CheckFn, Health
 from services.chassis.metrics import Metrics
 from services.chassis.operations import Operations, answering
-from services.chassis.server import AddToServer, Onion
+from services.chassis.server import AddToServer, Denied, Onion
 from services.chassis.server.gate import Gate
 from services.chassis.tls import Identity, TlsRefused
 from services.kernel.clock import Clock, SystemClock
@@ -68,10 +68,11 @@ class App:
         settings: ServiceSettings,
         *,
         access: Gate,
+        denied: Denied | None = None,
         clock: Clock | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        """`access` decides who is let in."""
+        """`access` decides who is let in; `denied` is told who was not."""
         self.settings = settings
         self.metrics = metrics or Metrics()
         self.health = Health()
@@ -83,7 +84,7 @@ class App:
 
         self.operations_address = ""
         clock = clock or SystemClock()
-        self._onion = Onion(self.metrics, clock, access)
+        self._onion = Onion(self.metrics, clock, access, denied=denied)
         self._background = Background(clock)
         self._background.add("health", self.health.run)
         self._servicers: list[tuple[AddToServer[Any], Any, tuple[FileDescriptor, ...]]] = []

@@ -97,6 +97,10 @@ class RequestContext:
     is_guest: bool = False
     """Whether the caller was let in like anybody, although the contract lets some at more."""
 
+    act: dict[str, str] | None = None
+    """What the caller is about to change because of a role, or as the operator, in its ids: to be written
+    into the audit trail with the first thing that changes. None: nobody's business but theirs."""
+
     labels: dict[str, str] = field(default_factory=dict)
     """Ids worth having on every log line, e.g. `order_id`. Never personal data."""
 

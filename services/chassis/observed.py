@@ -19,6 +19,7 @@ from services.chassis.events.outbox import Lag
 from services.chassis.events.relay import Relay
 from services.chassis.metrics import Metrics
 from services.chassis.storage.database import Store
+from services.chassis.storage.denials import Denials
 from services.kernel.errors import Unavailable
 
 ASK_MAX_S: Final = 1.0  # shorter than any scraper waits
@@ -36,6 +37,15 @@ def observe_process(metrics: Metrics, store: Store[Any]) -> None:
     metrics.gauge("bodega_start_time_seconds", "When this process began, in Unix time.", lambda: began)
     metrics.gauge(
         "writer_transactions", "Transactions taken and not yet answered.", lambda: float(store.under_way)
+    )
+
+
+def observe_denials(metrics: Metrics, denials: Denials) -> None:
+    """Adds what the audit trail lacks."""
+    metrics.gauge(
+        "audit_denials_lost",
+        "Refused calls that could not be written into the audit trail, since the process began.",
+        lambda: float(denials.lost),
     )
 
 

@@ -33,10 +33,12 @@ from services.chassis.identity import trust
 from services.chassis.identity.config import KEYS_RPC
 from services.chassis.identity.tokens import Issuer, Tokens
 from services.chassis.identity.workload import workload_serving
-from services.chassis.observed import observe_consumers, observe_outbox, observe_process
+from services.chassis.observed import observe_consumers, observe_denials, observe_outbox, observe_process
 from services.chassis.paging import Pages
 from services.chassis.server.access import Everyone
+from services.chassis.storage import audit_trail
 from services.chassis.storage.database import Store
+from services.chassis.storage.denials import Denials
 from services.chassis.storage.retention import Janitor, Retention
 from services.chassis.storage.session import Session
 from services.kernel.clock import Clock, SystemClock
@@ -105,8 +107,9 @@ class Service(Generic[Tx]):
             self.app.background(name, consumer.run)
 
     def forget(self, *retentions: Retention) -> None:
-        """Has rows deleted that need not be kept. Once."""
-        self.app.background("janitor", Janitor(self.store, *retentions, clock=self.clock).run)
+        """Has rows deleted that need not be kept, and the audit trail's when they are old. Once."""
+        janitor = Janitor(self.store, *retentions, audit_trail.RETENTION, clock=self.clock)
+        self.app.background("janitor", janitor.run)
 
 
 @asynccontextmanager
@@ -125,7 +128,10 @@ async def opened(
     )
     jetstream = JetStream.connect(settings.nats_url, name=settings.service)
     tokens = Tokens(clock)
-    server = App(settings, access=Everyone(), clock=clock)
+    denials = Denials(store, clock=clock)
+    server = App(settings, access=Everyone(), denied=denials.note, clock=clock)
+    server.background("denials", denials.run)
+    observe_denials(server.metrics, denials)
     server.check("events", jetstream.ready, required=False)
     observe_process(server.metrics, store)
     async with store, jetstream, AsyncExitStack() as open_things:

@@ -7,7 +7,7 @@ transaction instead of the books.
 import sqlalchemy as sa
 
 from services.chassis.events import outbox
-from services.chassis.storage import idempotency
+from services.chassis.storage import audit_trail, idempotency
 from services.inventory.reservation import State
 from services.inventory.stock import MovementKind
 
@@ -181,3 +181,4 @@ return_lines = sa.Table(
 
 outbox_rows = outbox.define(metadata)
 remembered_calls = idempotency.define(metadata)
+audit_rows = audit_trail.define(metadata)

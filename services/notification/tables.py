@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 
 from services.chassis.events import inbox
+from services.chassis.storage import audit_trail
 from services.notification.domain import Channel, State
 
 metadata = sa.MetaData()
@@ -51,3 +52,4 @@ notifications = sa.Table(
 )
 
 inbox_rows = inbox.define(metadata)
+audit_rows = audit_trail.define(metadata)

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from services.chassis.events import inbox, outbox
-from services.chassis.storage import event_store, idempotency
+from services.chassis.storage import audit_trail, event_store, idempotency
 
 metadata = sa.MetaData()
 
@@ -69,3 +69,4 @@ order_drives = sa.Table(
 requests = idempotency.define(metadata)
 outbox_rows = outbox.define(metadata)
 inbox_rows = inbox.define(metadata)
+audit_rows = audit_trail.define(metadata)

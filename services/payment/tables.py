@@ -9,7 +9,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 
 from services.chassis.events import inbox, outbox
-from services.chassis.storage import idempotency
+from services.chassis.storage import audit_trail, idempotency
 from services.payment.domain import Kind, Outcome, State
 from services.payment.ledger import Account
 
@@ -141,3 +141,4 @@ compared_books = sa.Table(
 outbox_rows = outbox.define(metadata)
 seen_webhooks = inbox.define(metadata)
 remembered_calls = idempotency.define(metadata)
+audit_rows = audit_trail.define(metadata)

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from services.chassis.events import outbox
-from services.chassis.storage import idempotency
+from services.chassis.storage import audit_trail, idempotency
 from services.user.domain import State
 
 metadata = sa.MetaData()
@@ -126,3 +126,4 @@ api_keys = sa.Table(
 
 outbox_rows = outbox.define(metadata)
 remembered_calls = idempotency.define(metadata)
+audit_rows = audit_trail.define(metadata)

@@ -30,7 +30,8 @@ def vouch() -> None:
 
 
 def answered_before() -> None:
-    """What is given to the caller now was given to them before."""
+    """What is given to the caller now was given to them before, and whatever it changed is on record."""
     request = context.current()
     if request is not None:
         request.must_own = False
+        request.act = None

@@ -9,6 +9,9 @@ from typing import Any, Final
 
 TRUST_DOMAIN: Final = "bodega"
 
+OPERATOR: Final = "operator"
+"""Whoever runs the shop, at its command line: a workload that is a person."""
+
 _VERSION: Final = re.compile(r"\.v\d+\w*$")
 _SPIFFE_ID: Final = "peer_spiffe_id"  # as grpc names it in the authentication context
 _PREFIX: Final = f"spiffe://{TRUST_DOMAIN}/".encode()

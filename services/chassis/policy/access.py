@@ -41,6 +41,9 @@ class Admitted(Enum):
     AS_GUEST = auto()
     """As anybody, where those with a role that the contract names beside `public` have a right to more."""
 
+    AS_STAFF = auto()
+    """As a user whose role it takes, since what is addressed is not theirs."""
+
     AS_WORKLOAD = auto()
     """As a service of the house, perhaps on a user's behalf."""
 
@@ -63,21 +66,26 @@ class Rule:
     scope: str
     """What an API key needs, e.g. `order:read`."""
 
+    changes: bool
+    """Whether a call may have effects."""
+
     def admit(self, request: Any, user: Caller, workload: str) -> Admitted:
         """Raises NotSignedIn, NotAllowed or NotFound: the same whatever there is, nothing was looked at."""
         if workload in self.workloads:
             return Admitted.AS_WORKLOAD
         if self.public:
-            return Admitted.AS_GUEST if self.roles and not self._entrusts(user) else Admitted.AS_USER
+            if not self.roles:
+                return Admitted.AS_USER
+            return Admitted.AS_STAFF if self._entrusts(user) else Admitted.AS_GUEST
         if not user.name:
             raise NotAllowed if workload else NotSignedIn
         if not self._is_within_scope(user):
             raise NotAllowed
-        if self.signed_in or not self.roles.isdisjoint(user.roles):
-            return Admitted.AS_USER
         named = self.owner(request).lower() if self.owner else ""
-        if named and named == user.user_id:
+        if self.signed_in or (named and named == user.user_id):
             return Admitted.AS_USER
+        if not self.roles.isdisjoint(user.roles):
+            return Admitted.AS_STAFF
         if self.owner_of_resource:
             return Admitted.IF_OWNER
         raise NotFound if named else NotAllowed
@@ -107,6 +115,7 @@ def rule(method: Method) -> Rule:
         roles=frozenset(role_name(role) for role in access.roles),
         workloads=frozenset(access.workloads),
         scope=scope(method),
+        changes=not method.is_read,
     )
 
 

@@ -25,6 +25,7 @@ from services.chassis.contract import ContractError, Method
 from services.chassis.identity.ownership import OwnerNotAsked
 from services.chassis.metrics import Metrics
 from services.chassis.server import errors, validation
+from services.chassis.server.address import address_of
 from services.chassis.server.arrival import opening
 from services.chassis.server.deadline import Deadline
 from services.chassis.server.gate import Context, Gate, Stream, Unary
@@ -40,6 +41,12 @@ _Answer = Callable[[Any, RequestContext, Context], Awaitable[Any]]
 
 BEFORE_REPLY: Final = failpoints.site("server.reply.before")
 
+Denied = Callable[[RequestContext, str, str], None]
+"""Is told of each call refused for who its caller is: the call, the caller's address, the reason."""
+
+_DENIALS: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
+_NOT_FOUND: Final = "NOT_FOUND"
+
 AddToServer = Callable[[_Servicer, Any], None]
 """A generated `add_XServicer_to_server`."""
 
@@ -47,8 +54,9 @@ AddToServer = Callable[[_Servicer, Any], None]
 class Onion:
     """What is around every handler of one server."""
 
-    def __init__(self, metrics: Metrics, clock: Clock, access: Gate) -> None:
+    def __init__(self, metrics: Metrics, clock: Clock, access: Gate, *, denied: Denied | None = None) -> None:
         self._metrics = metrics
+        self._denied = denied
         self._monotonic = clock.monotonic
         self._deadline = Deadline(clock.monotonic)
         self.in_flight = InFlight()
@@ -107,7 +115,7 @@ class Onion:
         opened = opening(method)
         guards = tuple(gate.guard(method) for gate in self.gates)
         begin, ended = observing(self._metrics, method)
-        monotonic, in_flight = self._monotonic, self.in_flight
+        monotonic, in_flight, denied = self._monotonic, self.in_flight, self._denied
 
         async def served(request: Any, context: Context) -> Any:
             begun = monotonic()
@@ -130,6 +138,8 @@ class Onion:
             except Exception as error:  # noqa: BLE001 (it ends here: as a status, and a bug in the log)
                 refused = errors.refusal(error, method, is_late=_is_late(call, monotonic()))
                 code, reason = refused.code.name, refused.reason
+                if denied is not None and _is_denial(call, code):
+                    denied(call, address_of(context), reason)
                 await _refuse(context, refused)
             else:
                 return reply
@@ -151,6 +161,14 @@ def _vouch(call: RequestContext, method: Method, reply: object, reply_type: type
 
 def _is_late(call: RequestContext, now: float) -> bool:
     return call.deadline is not None and now >= call.deadline
+
+
+def _is_denial(call: RequestContext, code: str) -> bool:
+    """Whether who the caller is had to do with it.
+
+    What is not theirs and what is not there are one here too, so that the one takes no longer than the other.
+    """
+    return code in _DENIALS or (code == _NOT_FOUND and call.must_own)
 
 
 def _code(error: BaseException, *, is_late: bool) -> str:

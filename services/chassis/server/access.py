@@ -12,10 +12,13 @@ from services.chassis.context import AUTHORIZATION, ON_BEHALF_OF, RequestContext
 from services.chassis.contract import Method
 from services.chassis.identity.caller import NOBODY, Caller
 from services.chassis.identity.tokens import BadToken, Tokens, UnknownKey
+from services.chassis.identity.workload import OPERATOR
 from services.chassis.policy import access
 from services.chassis.policy.access import Admitted, Rule
 from services.chassis.server.gate import Context, Guard
+from services.chassis.subject import subject
 from services.kernel import errors
+from services.kernel.errors import DomainError
 
 _BEARER: Final = "bearer "
 _ACTING_MAX: Final = 4096
@@ -90,14 +93,24 @@ def _unproven(rule: Rule, bad: BadToken, workload: str) -> Caller:
 
 
 def _admit(rule: Rule, request: Any, call: RequestContext, user: Caller, workload: str) -> None:
-    quality = rule.admit(request, user, workload)
+    try:
+        quality = rule.admit(request, user, workload)
+    except DomainError as refused:
+        # Who they are is known for the audit trail all the same.
+        call.caller = user if user.name else _acting(workload, "", "")
+        call.must_own = isinstance(refused, access.NotFound)
+        raise
     if quality is Admitted.AS_WORKLOAD:
         asked_for = user.name or call.metadata.get(ON_BEHALF_OF, "")
         call.caller = _acting(workload, asked_for, user.token)
+        if workload == OPERATOR and rule.changes:
+            call.act = subject(request)
     else:
         call.caller = user
         call.must_own = quality is Admitted.IF_OWNER
         call.is_guest = quality is Admitted.AS_GUEST
+        if quality is Admitted.AS_STAFF and rule.changes:
+            call.act = subject(request)
 
 
 @lru_cache(_ACTING_MAX)

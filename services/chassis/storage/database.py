@@ -9,7 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 import sqlalchemy as sa
 from google.protobuf.message import Message
 
-from services.chassis.storage import idempotency
+from services.chassis.storage import audit_trail, idempotency
 from services.chassis.storage.idempotency import Call
 from services.chassis.storage.session import Session
 from services.chassis.storage.sqlite import READERS_MAX, Sqlite
@@ -63,7 +63,14 @@ class Store(Generic[Tx]):
         Raises what `fn` raises, and then nothing has happened; `StorageUnavailable`, `StorageBusy` or
         `StorageClosed` if the database cannot do it; `StaleVersion` if it lost three races in a row.
         """
-        return await self._writer.write(lambda session: fn(self._open_transaction(session)))
+
+        def transaction(session: Session) -> T:
+            answer = fn(self._open_transaction(session))
+            if (request := audit_trail.acting()) is not None:
+                audit_trail.record(session, request, answer, now=self._clock.now())
+            return answer
+
+        return await self._writer.write(transaction)
 
     async def once(self, call: Call, fn: Callable[[Tx], M | DomainError]) -> M:
         """The same, but however often the call is repeated, `fn` has its effect once.

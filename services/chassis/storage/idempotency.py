@@ -22,6 +22,7 @@ from google.rpc.status_pb2 import Status
 from services.chassis import context, status
 from services.chassis.identity import ownership
 from services.chassis.redaction import redacted
+from services.chassis.storage import audit_trail
 from services.chassis.storage.faults import StaleVersion
 from services.chassis.storage.retention import Retention
 from services.chassis.storage.session import Row, Session
@@ -151,6 +152,8 @@ def once(
     try:
         with session.savepoint():
             answer = fn()
+            if (request := audit_trail.acting()) is not None:
+                audit_trail.record(session, request, answer, now=now)
     except errors.DomainError as refusal:
         if not refusal.definite:
             raise

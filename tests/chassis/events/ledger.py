@@ -10,6 +10,7 @@ from bodega.order.v1 import order_events_pb2
 from services.chassis.events import inbox, outbox
 from services.chassis.events.envelope import Envelope, envelope
 from services.chassis.events.outbox import Outbox
+from services.chassis.storage import audit_trail
 from services.chassis.storage.database import Store
 from services.chassis.storage.session import Session
 from services.chassis.storage.statement import Statement
@@ -17,6 +18,7 @@ from services.chassis.storage.statement import Statement
 metadata = sa.MetaData()
 sent = outbox.define(metadata)
 inbox.define(metadata)
+audit_trail.define(metadata)
 heard = sa.Table(
     "heard",
     metadata,

@@ -28,6 +28,7 @@ def made(**options: object) -> Rule:
         "roles": frozenset(),
         "workloads": frozenset(),
         "scope": "order:read",
+        "changes": False,
     }
     return Rule(**none | options)  # type: ignore[arg-type]
 
@@ -42,8 +43,7 @@ ROLE = made(roles=frozenset({"support"}))
 WORKLOAD = made(workloads=frozenset({"order"}))
 NOTHING = made()
 
-AS_USER, AS_WORKLOAD, IF_OWNER = Admitted.AS_USER, Admitted.AS_WORKLOAD, Admitted.IF_OWNER
-AS_GUEST = Admitted.AS_GUEST
+AS_USER, AS_GUEST, AS_STAFF, AS_WORKLOAD, IF_OWNER = Admitted
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ AS_GUEST = Admitted.AS_GUEST
         (PUBLIC_OR_SUPPORT, "", NOBODY, "", AS_GUEST),
         (PUBLIC_OR_SUPPORT, "", NOBODY, "order", AS_GUEST),
         (PUBLIC_OR_SUPPORT, "", ADA, "", AS_GUEST),
-        (PUBLIC_OR_SUPPORT, "", SUPPORT, "", AS_USER),
+        (PUBLIC_OR_SUPPORT, "", SUPPORT, "", AS_STAFF),
         (PUBLIC_OR_SUPPORT, "", SCOPELESS, "", AS_GUEST),
         (SIGNED_IN, "", NOBODY, "", NotSignedIn),
         (SIGNED_IN, "", ADA, "", AS_USER),
@@ -69,17 +69,18 @@ AS_GUEST = Admitted.AS_GUEST
         (OWNER, "ada", SUPPORT, "", NotFound),
         (OWNER, "", ADA, "", NotAllowed),
         (OWNER, "", NOBODY, "", NotSignedIn),
-        (OWNER_OR_SUPPORT, "ada", SUPPORT, "", AS_USER),
-        (OWNER_OR_SUPPORT, "", SUPPORT, "", AS_USER),
+        (OWNER_OR_SUPPORT, "ada", SUPPORT, "", AS_STAFF),
+        (OWNER_OR_SUPPORT, "", SUPPORT, "", AS_STAFF),
+        (OWNER_OR_SUPPORT, "sue", SUPPORT, "", AS_USER),
         (OWNER_OR_SUPPORT, "ada", SCOPELESS, "", NotAllowed),
         (OWNER_LATER, "", NOBODY, "", NotSignedIn),
         (OWNER_LATER, "", ADA, "", IF_OWNER),
-        (OWNER_LATER, "", SUPPORT, "", AS_USER),
+        (OWNER_LATER, "", SUPPORT, "", AS_STAFF),
         (OWNER_LATER, "", SCOPELESS, "", NotAllowed),
         (ROLE, "", NOBODY, "", NotSignedIn),
         (ROLE, "", ADA, "", NotAllowed),
-        (ROLE, "", SUPPORT, "", AS_USER),
-        (ROLE, "", SUPPORT, "gateway", AS_USER),
+        (ROLE, "", SUPPORT, "", AS_STAFF),
+        (ROLE, "", SUPPORT, "gateway", AS_STAFF),
         (WORKLOAD, "", NOBODY, "", NotSignedIn),
         (WORKLOAD, "", SUPPORT, "", NotAllowed),
         (WORKLOAD, "", NOBODY, "gateway", NotAllowed),
@@ -108,11 +109,11 @@ def test_a_rule_is_read_from_the_contract() -> None:
     assert get.owner(user_pb2.GetUserRequest(user_id="u")) == "u"
     assert get.roles == {"support", "admin"}
     assert "order" in get.workloads
-    assert get.scope == "user:read"
+    assert (get.scope, get.changes) == ("user:read", False)
     update = access.rule(methods["/bodega.user.v1.UserService/UpdateUser"])
     assert update.owner is not None
     assert update.owner(user_pb2.UpdateUserRequest(user=user_pb2.User(user_id="u"))) == "u"
-    assert update.scope == "user:write"
+    assert (update.scope, update.changes) == ("user:write", True)
 
 
 def test_a_method_without_a_policy_cannot_be_served() -> None:

@@ -8,6 +8,7 @@ import grpc
 import pytest
 from bodega.order.v1 import order_pb2 as pb
 from bodega.order.v1 import order_pb2_grpc
+from bodega.user.v1 import user_pb2, user_pb2_grpc
 
 from services.chassis import context, status, telemetry
 from services.chassis.client.inherited import inherited
@@ -15,6 +16,7 @@ from services.chassis.context import RequestContext, TraceContext
 from services.chassis.identity.caller import Caller
 from services.chassis.identity.ownership import must_own
 from services.chassis.identity.tokens import Tokens
+from services.chassis.server import Denied
 from services.chassis.server.access import Access
 from services.chassis.testing import FakeClock, serving
 from services.kernel import errors
@@ -45,16 +47,24 @@ class Orders(order_pb2_grpc.OrderServiceServicer):
     async def ListOrders(self, request: pb.ListOrdersRequest, context: Any) -> pb.ListOrdersResponse:
         return pb.ListOrdersResponse(next_page_token=_caller().name)
 
+    async def CancelOrder(self, request: pb.CancelOrderRequest, context: Any) -> pb.Order:
+        must_own(USER, OrderNotFound(order_id=request.order_id))
+        return pb.Order(order_id=repr(_request().act))
+
     async def ListStuckOrders(
         self, request: pb.ListStuckOrdersRequest, context: Any
     ) -> pb.ListStuckOrdersResponse:
         return pb.ListStuckOrdersResponse(next_page_token=_caller().name)
 
 
-def _caller() -> Caller:
+def _request() -> RequestContext:
     request = context.current()
     assert request is not None
-    return request.caller
+    return request
+
+
+def _caller() -> Caller:
+    return _request().caller
 
 
 @pytest.fixture
@@ -63,11 +73,16 @@ def issuer() -> TestIssuer:
 
 
 @asynccontextmanager
-async def guarded(tokens: Tokens, workload: str = "") -> AsyncIterator[order_pb2_grpc.OrderServiceStub]:
+async def guarded(
+    tokens: Tokens, workload: str = "", denied: Denied | None = None
+) -> AsyncIterator[order_pb2_grpc.OrderServiceStub]:
     gate = Access(tokens, lambda _context: workload)
-    orders: Any = Orders()  # type: ignore[abstract]  # of all RPCs, four are called
+    orders: Any = Orders()  # type: ignore[abstract]  # of all RPCs, five are called
     async with serving(
-        (order_pb2_grpc.add_OrderServiceServicer_to_server, orders), files=[pb.DESCRIPTOR], access=gate
+        (order_pb2_grpc.add_OrderServiceServicer_to_server, orders),
+        files=[pb.DESCRIPTOR],
+        access=gate,
+        denied=denied,
     ) as channel:
         yield order_pb2_grpc.OrderServiceStub(channel)
 
@@ -209,3 +224,101 @@ def test_a_users_token_travels_with_calls_made_for_them() -> None:
         metadata = dict(inherited())
     assert metadata["x-bodega-on-behalf-of"] == "user:ada"
     assert "authorization" not in metadata
+
+
+class Record:
+    """Who was refused, from where, and why."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, str]] = []
+
+    def note(self, request: RequestContext, address: str, reason: str) -> None:
+        self.rows.append((request.caller.name, address, reason))
+
+
+async def test_who_was_refused_is_noted_with_why(issuer: TestIssuer) -> None:
+    record = Record()
+    get, mine = pb.GetOrderRequest(order_id=ORDER), bearer(issuer.token())
+    async with guarded(await issuer.trusted(), denied=record.note) as stub:
+        await refusal(stub.GetOrder(get))
+        await refusal(stub.GetOrder(get, **bearer(issuer.token(exp=1))))
+        await refusal(stub.ListStuckOrders(pb.ListStuckOrdersRequest(), **mine))
+        await refusal(stub.ListOrders(pb.ListOrdersRequest(user_id=OTHER), **mine))
+    assert record.rows == [
+        ("", "127.0.0.1", "NOT_SIGNED_IN"),
+        ("", "127.0.0.1", "INVALID_TOKEN"),
+        (f"user:{USER}", "127.0.0.1", "NOT_ALLOWED"),
+        (f"user:{USER}", "127.0.0.1", "NOT_FOUND"),
+    ]
+
+
+async def test_a_workload_that_may_not_is_noted_by_its_name(issuer: TestIssuer) -> None:
+    record = Record()
+    async with guarded(await issuer.trusted(), workload="payment", denied=record.note) as stub:
+        await refusal(stub.GetOrder(pb.GetOrderRequest(order_id=ORDER)))
+    assert [row[0] for row in record.rows] == ["workload:payment"]
+
+
+async def test_what_is_not_yours_is_noted_like_what_is_not_there(issuer: TestIssuer) -> None:
+    record = Record()
+    theirs = bearer(issuer.token(sub=OTHER))
+    async with guarded(await issuer.trusted(), denied=record.note) as stub:
+        await refusal(stub.GetOrder(pb.GetOrderRequest(order_id=ORDER), **theirs))
+        await refusal(stub.GetOrder(pb.GetOrderRequest(order_id=OTHER), **theirs))
+    assert record.rows == [(f"user:{OTHER}", "127.0.0.1", "ORDER_NOT_FOUND")] * 2
+
+
+async def test_who_is_let_in_is_not_noted_and_nor_are_mistakes(issuer: TestIssuer) -> None:
+    record = Record()
+    mine, staff = bearer(issuer.token()), bearer(issuer.token(sub=OTHER, roles=["support"]))
+    async with guarded(await issuer.trusted(), denied=record.note) as stub:
+        await stub.GetOrder(pb.GetOrderRequest(order_id=ORDER), **mine)
+        await refusal(stub.GetOrder(pb.GetOrderRequest(order_id="no id"), **mine))
+        await refusal(stub.GetOrder(pb.GetOrderRequest(order_id=OTHER), **staff))
+    assert record.rows == []
+
+
+async def test_an_act_of_staff_is_told_apart_from_that_of_an_owner(issuer: TestIssuer) -> None:
+    cancel = pb.CancelOrderRequest(order_id=ORDER, reason="late", request_id="r")
+    async with guarded(await issuer.trusted()) as stub:
+        owner = await stub.CancelOrder(cancel, **bearer(issuer.token()))
+        staff = await stub.CancelOrder(cancel, **bearer(issuer.token(sub=OTHER, roles=["support"])))
+    assert (owner.order_id, staff.order_id) == ("None", repr({"order_id": ORDER}))
+
+
+async def test_the_operator_is_on_record_and_other_workloads_are_not(issuer: TestIssuer) -> None:
+    made: list[dict[str, str] | None] = []
+
+    class Users(user_pb2_grpc.UserServiceServicer):
+        async def CreateAdministrator(
+            self, request: user_pb2.CreateAdministratorRequest, context: Any
+        ) -> user_pb2.User:
+            made.append(_request().act)
+            return user_pb2.User()
+
+        async def IssueActivationToken(
+            self, request: user_pb2.IssueActivationTokenRequest, context: Any
+        ) -> user_pb2.IssueActivationTokenResponse:
+            made.append(_request().act)
+            return user_pb2.IssueActivationTokenResponse()
+
+    tokens = await issuer.trusted()
+    users: Any = Users()  # type: ignore[abstract]
+    for workload in ("operator", "notification"):
+        async with serving(
+            (user_pb2_grpc.add_UserServiceServicer_to_server, users),
+            files=[user_pb2.DESCRIPTOR],
+            access=Access(tokens, lambda _context, name=workload: name),  # type: ignore[misc]
+        ) as channel:
+            stub = user_pb2_grpc.UserServiceStub(channel)
+            if workload == "operator":
+                await stub.CreateAdministrator(
+                    user_pb2.CreateAdministratorRequest(
+                        email="a@b.org", username="root", password="correct horse battery", request_id="r"
+                    )
+                )
+            else:
+                await stub.IssueActivationToken(
+                    user_pb2.IssueActivationTokenRequest(user_id=USER, request_id="r")
+                )
+    assert made == [{}, None]

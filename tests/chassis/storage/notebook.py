@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from services.chassis.storage import event_store, idempotency
+from services.chassis.storage import audit_trail, event_store, idempotency
 from services.chassis.storage.database import Store
 from services.chassis.storage.event_store import EventStore
 from services.chassis.storage.session import Session
@@ -12,6 +12,7 @@ from services.chassis.storage.statement import Statement
 
 metadata = sa.MetaData()
 idempotency.define(metadata)
+audit_trail.define(metadata)
 events = EventStore(event_store.define(metadata, "story_events"))
 notes = sa.Table(
     "notes",
