@@ -23,6 +23,22 @@ _SHARED: Final[dict[str, Schema]] = {
     "BadRequest": {
         "description": "The request does not fit its contract; `BadRequest` names every field that does not."
     },
+    "Unauthenticated": {
+        "description": "Nobody asks, or not convincingly: sign in.",
+        "headers": {"WWW-Authenticate": {"schema": {"type": "string"}}},
+    },
+    "PermissionDenied": {"description": "Not for whoever asks."},
+    "TooManyRequests": {
+        "description": "More often than is allowed.",
+        "headers": {
+            **_RETRY_AFTER,
+            "RateLimit-Policy": {"description": "The limit that was hit.", "schema": {"type": "string"}},
+            "RateLimit": {
+                "description": "What is left of it, and for how long.",
+                "schema": {"type": "string"},
+            },
+        },
+    },
     "Unavailable": {"description": "Not now; nothing happened.", "headers": _RETRY_AFTER},
     "DeadlineExceeded": {"description": "No answer in time. It may have happened: repeat with the same key."},
     "Error": {"description": "Anything else that went wrong."},
@@ -63,12 +79,17 @@ def responses() -> dict[str, Schema]:
     return {name: {**found, "content": _CONTENT} for name, found in sorted(_SHARED.items())}
 
 
-def references(comment: str, *, has_input: bool) -> dict[str, Schema]:
+def references(comment: str, *, has_input: bool, is_guarded: bool, is_limited: bool) -> dict[str, Schema]:
     """The failures of an operation by status: those that its comment names, in its words, and shared ones."""
     found: dict[str, Schema] = {_BAD_REQUEST: _ref("BadRequest")} if has_input else {}
+    if is_guarded:
+        found |= {"401": _ref("Unauthenticated"), "403": _ref("PermissionDenied")}
+    if is_limited:
+        found |= {"429": _ref("TooManyRequests")}
     for status, words in _named(comment).items():
-        said = f"{_SHARED['BadRequest']['description']} Or: {words}" if status in found else words
-        found[status] = {"description": said, "content": _CONTENT}
+        shared = _SHARED[_name(found[status])] if status in found else {}
+        said = f"{shared['description']} Or: {words}" if shared else words
+        found[status] = {**shared, "description": said, "content": _CONTENT}
     found |= {"503": _ref("Unavailable"), "504": _ref("DeadlineExceeded")}
     return {**dict(sorted(found.items())), "default": _ref("Error")}
 
@@ -88,6 +109,10 @@ def _named(comment: str) -> dict[str, str]:
 
 def _ref(name: str) -> Schema:
     return {"$ref": f"#/components/responses/{name}"}
+
+
+def _name(reference: Schema) -> str:
+    return str(reference["$ref"]).rpartition("/")[2]
 
 
 def _kinds() -> list[Descriptor]:

@@ -13,6 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from gateway import api_errors, fields, http_rule, schemas
+from gateway.api_access import Security
 from gateway.comments import Comments
 from gateway.constraints import Schema
 from gateway.fields import BadField
@@ -33,7 +34,8 @@ _JSON: Final = "application/json"
 
 def document(routes: Sequence[Route], files: Iterable[FileDescriptorProto]) -> bytes:
     """The document, as JSON."""
-    comments = Comments(files)
+    files = list(files)
+    comments, security = Comments(files), Security(files)
     listed = sorted(
         (route for route in routes if route.rule.http_method.lower() in _METHODS and not route.takes_stream),
         key=lambda route: (route.rule.template.text, route.rule.http_method),
@@ -45,7 +47,7 @@ def document(routes: Sequence[Route], files: Iterable[FileDescriptorProto]) -> b
     for route in listed:
         path = _Path(route.rule.template)
         spelling = spellings[path.shape]
-        operation = _Operation(route, path.spelt(spelling), described, comments)
+        operation = _Operation(route, path.spelt(spelling), described, comments, security)
         item = paths.setdefault(spelling, {})
         item[route.rule.http_method.lower()] = {"operationId": names[id(route)], **operation.described()}
     return orjson.dumps(
@@ -58,6 +60,7 @@ def document(routes: Sequence[Route], files: Iterable[FileDescriptorProto]) -> b
                 "schemas": dict(sorted({**described.components(), **api_errors.schemas()}.items())),
                 "responses": api_errors.responses(),
                 "parameters": _PARAMETERS,
+                **({"securitySchemes": schemes} if (schemes := security.schemes()) else {}),
             },
         }
     )
@@ -178,11 +181,14 @@ class _Path:
 
 
 class _Operation:
-    def __init__(self, route: Route, path: _Path, described: Schemas, comments: Comments) -> None:
+    def __init__(
+        self, route: Route, path: _Path, described: Schemas, comments: Comments, security: Security
+    ) -> None:
         self._route = route
         self._path = path
         self._schemas = described
         self._comments = comments
+        self._security = security
         self._request: Descriptor = route.method.descriptor.input_type
         self._bound = {variable.field for variable in route.rule.template.variables}
 
@@ -192,10 +198,11 @@ class _Operation:
         made: dict[str, Any] = {
             "tags": [_tag(method.service)],
             "summary": comment.summary or method.name,
-            "description": comment.rest,
+            "description": "\n\n".join(filter(None, (comment.rest, self._security.words(method)))),
             "parameters": [*self._path_parameters(), *self._query_parameters(), *self._header_parameters()],
             "requestBody": self._body(),
             "responses": self._responses(),
+            "security": self._security.of(method),
             "deprecated": bool(method.descriptor.GetOptions().deprecated),
         }
         return {name: value for name, value in made.items() if value}
@@ -279,8 +286,13 @@ class _Operation:
 
     def _responses(self) -> Schema:
         text = self._comments.of(self._route.method.descriptor.full_name).text
-        has_input = bool(self._path.names or self._request.fields)
-        return {**self._success(), **api_errors.references(text, has_input=has_input)}
+        errors = api_errors.references(
+            text,
+            has_input=bool(self._path.names or self._request.fields),
+            is_guarded=bool(self._security.of(self._route.method)),
+            is_limited=bool(self._route.rates),
+        )
+        return {**self._success(), **errors}
 
     def _success(self) -> Schema:
         route = self._route

@@ -11,6 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from gateway import app
 from gateway.encode import Encoder
+from services.cli import contracts
 from tests.gateway.world import Client, World
 
 Document = dict[str, Any]
@@ -308,3 +309,44 @@ def test_what_the_edge_prints_fits_what_it_says(documented: World, api: Document
     assert [error.json_path for error in validator.iter_errors(printed)] == []
     assert not validator.is_valid({**printed, "tags": ["a", "a"]})
     assert not validator.is_valid({**printed, "bookId": "x"})
+
+
+# -- who may call ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shop() -> Document:
+    return document_of(FileDescriptorSet.FromString(contracts.descriptor_set()))
+
+
+def test_the_shops_own_document_is_valid_and_the_same_each_time(shop: Document) -> None:
+    assert [str(error) for error in OpenAPIV31SpecValidator(shop).iter_errors()] == []
+    assert document_of(FileDescriptorSet.FromString(contracts.descriptor_set())) == shop
+
+
+def test_what_to_show_follows_from_who_may_call(shop: Document) -> None:
+    schemes = shop["components"]["securitySchemes"]
+    assert (schemes["bearer"]["scheme"], schemes["apiKey"]["name"]) == ("bearer", "X-API-Key")
+    order = operation(shop, "get", "/api/v1/orders/{order_id}")
+    assert order["security"] == [{"bearer": []}, {"apiKey": []}]
+    assert {"401", "403"} <= order["responses"].keys()
+    assert "whoever it belongs to" in order["description"]
+    assert "`order:read`" in order["description"]
+    signing_up = operation(shop, "post", "/api/v1/users")
+    assert "security" not in signing_up
+    assert "401" not in signing_up["responses"]
+
+
+def test_a_method_with_a_limit_of_its_own_tells_of_429(shop: Document) -> None:
+    signing_up = operation(shop, "post", "/api/v1/users")["responses"]["429"]
+    assert signing_up == {"$ref": "#/components/responses/TooManyRequests"}
+    assert "Retry-After" in shop["components"]["responses"]["TooManyRequests"]["headers"]
+    # Its comment names the code too, for a reason of its own; the headers stay.
+    signing_in = operation(shop, "post", "/api/v1/sessions")["responses"]["429"]
+    assert "SIGN_IN_LOCKED" in signing_in["description"]
+    assert "Retry-After" in signing_in["headers"]
+
+
+def test_contracts_that_say_nothing_of_access_ask_for_nothing(api: Document) -> None:
+    assert "securitySchemes" not in api["components"]
+    assert not [item for path in api["paths"].values() for item in path.values() if "security" in item]
