@@ -30,6 +30,11 @@ _FIND = Statement(sa.select(products).where(products.c.product_id == sa.bindpara
 _FIND_SEVERAL = Statement(
     sa.select(products).where(products.c.product_id.in_(sa.bindparam("product_ids", expanding=True)))
 )
+_KNOWN = Statement(
+    sa.select(products.c.product_id).where(
+        products.c.product_id.in_(sa.bindparam("product_ids", expanding=True))
+    )
+)
 _FIND_SKU = Statement(sa.select(products.c.product_id).where(products.c.sku == sa.bindparam("sku")))
 _ADD = Statement(
     sa.insert(products).values({column.name: sa.bindparam(column.name) for column in products.columns})
@@ -68,6 +73,10 @@ class Products:
     def several(self, product_ids: Iterable[str]) -> list[Product]:
         """Those of these products that exist."""
         return [from_row(row) for row in self._session.all(_FIND_SEVERAL, product_ids=list(product_ids))]
+
+    def known(self, product_ids: Iterable[str]) -> set[str]:
+        """The ids of those of these products that exist."""
+        return {row["product_id"] for row in self._session.all(_KNOWN, product_ids=list(product_ids))}
 
     def save(self, product: Product) -> Product:
         """Writes the product with its price history and its events; nothing if nothing happened.

@@ -46,8 +46,7 @@ def reserve(
     if found is not None:
         return found.asked_again(wants)
     try:
-        for want in wants:
-            check_known(tx, want.product_id, want.warehouse_id)
+        _check_all_known(tx, wants)
         lines = _allocate(tx, wants, at)
     except REFUSALS as refusal:
         tx.reservations.save(refused(order_id=order_id, wants=wants, refusal=refusal, at=at))
@@ -146,6 +145,13 @@ def check_known(tx: Transaction, product_id: str, warehouse_id: str) -> None:
     tx.products.get(product_id)
     if warehouse_id:
         tx.warehouses.check(warehouse_id)
+
+
+def _check_all_known(tx: Transaction, wants: tuple[Want, ...]) -> None:
+    known = tx.products.known(want.product_id for want in wants)
+    for want in wants:
+        if want.warehouse_id or want.product_id not in known:
+            check_known(tx, want.product_id, want.warehouse_id)
 
 
 def _load(tx: Transaction, order_id: str, at: datetime) -> Reservation | None:

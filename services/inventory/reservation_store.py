@@ -96,7 +96,7 @@ class Reservations:
         else:
             self._change(saved, reservation.version)
         if any(movement.kind in _CHANGING_LINES for movement in reservation.pending_movements):
-            self._replace_lines(saved)
+            self._replace_lines(saved, are_new=reservation.version == 0)
         self._announcements.tell(reservation.pending_events)
         self._stock.move(reservation.pending_movements)
         return saved
@@ -123,8 +123,9 @@ class Reservations:
         if not self._session.run(_CHANGE, of_order_id=saved.order_id, of_version=expected_version, **new):
             raise StaleVersion(stream_id=saved.order_id, expected_version=expected_version)
 
-    def _replace_lines(self, saved: Reservation) -> None:
-        self._session.run(_FORGET_LINES, of_order_id=saved.order_id)
+    def _replace_lines(self, saved: Reservation, *, are_new: bool) -> None:
+        if not are_new:
+            self._session.run(_FORGET_LINES, of_order_id=saved.order_id)
         self._session.many(
             _ADD_LINE,
             [

@@ -1,5 +1,6 @@
 """Restock plans, in and out of a transaction."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -17,11 +18,12 @@ _KEY: Final = ("product_id", "warehouse_id")
 _THIS: Final = sa.and_(*(restock_plans.c[name] == sa.bindparam(name) for name in _KEY))
 
 _FIND = Statement(sa.select(restock_plans).where(_THIS))
-# Asked at every movement, and nearly always answered with nothing: so one question for plan and level.
-_FIND_WITH_LEVEL = Statement(
+# Asked at every movement, and nearly always answered with nothing: so one question for plans and levels.
+_FIND_WITH_LEVELS = Statement(
     sa.select(restock_plans, (stock_levels.c.on_hand - stock_levels.c.reserved).label("available"))
     .join(stock_levels, sa.and_(*(stock_levels.c[name] == restock_plans.c[name] for name in _KEY)))
-    .where(_THIS)
+    .where(restock_plans.c.product_id.in_(sa.bindparam("product_ids", expanding=True)))
+    .order_by(restock_plans.c.product_id, restock_plans.c.warehouse_id)
 )
 _PUT = insert(restock_plans).values(
     {column.name: sa.bindparam(column.name) for column in restock_plans.columns}
@@ -62,15 +64,17 @@ class RestockPlans:
         self._announcements.tell(plan.pending_events)
         return replace(plan, pending_events=())
 
-    def observe(self, product_id: str, warehouse_id: str, *, at: datetime) -> None:
-        """Tells if stock has crossed the mark of its plan, if there is one."""
-        row = self._session.one(_FIND_WITH_LEVEL, product_id=product_id, warehouse_id=warehouse_id)
-        if row is None:
-            return
-        plan = _plan(row)
-        observed = plan.observe(row["available"], at=at)
-        if observed is not plan:
-            self.save(observed)
+    def observe(self, touched: Mapping[tuple[str, str], datetime]) -> None:
+        """Tells where stock has crossed the mark of its plan, of products and warehouses touched when."""
+        product_ids = list({product_id for product_id, _ in touched})
+        for row in self._session.all(_FIND_WITH_LEVELS, product_ids=product_ids) if touched else ():
+            at = touched.get((row["product_id"], row["warehouse_id"]))
+            if at is None:
+                continue
+            plan = _plan(row)
+            observed = plan.observe(row["available"], at=at)
+            if observed is not plan:
+                self.save(observed)
 
     def next_expected(self, product_id: str, warehouse_id: str, *, after: datetime) -> datetime | None:
         """When more of a product is expected next: in this warehouse, or (if that is empty) in any."""

@@ -103,8 +103,7 @@ class Stock:
             self._apply(movement)
             self._note(movement, trace_id)
             touched[movement.product_id, movement.warehouse_id] = movement.at
-        for (product_id, warehouse_id), at in touched.items():
-            self._plans.observe(product_id, warehouse_id, at=at)
+        self._plans.observe(touched)
         for product_id in {product_id for product_id, _ in touched}:
             self._session.after_commit(partial(self._feed.moved, product_id))
 

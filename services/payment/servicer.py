@@ -257,8 +257,8 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
 
         def conclude(tx: Transaction) -> pb.Payment | DomainError:
             if ask is not None and answer is not None:
-                self._operations.settle(tx, ask, answer, now=now)
-            return _concluded(tx, order_id, decide)
+                return _concluded(tx, self._operations.settle(tx, ask, answer, now=now), order_id, decide)
+            return _concluded(tx, tx.payments.of_order(order_id), order_id, decide)
 
         try:
             return await self._store.once(this, conclude)
@@ -283,7 +283,9 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
 
         async def to_the_end() -> pb.Payment:
             await work()
-            return await self._store.once(this, lambda tx: _concluded(tx, order_id, decide))
+            return await self._store.once(
+                this, lambda tx: _concluded(tx, tx.payments.of_order(order_id), order_id, decide)
+            )
 
         return await self._operations.outliving(to_the_end())
 
@@ -299,7 +301,8 @@ def _unopened(tx: Transaction, wanted: decisions.Authorization) -> NoReturn:
     raise PaymentInProgress(order_id=wanted.order_id)  # the method came a moment ago
 
 
-def _concluded(tx: Transaction, order_id: str, decide: Decide) -> pb.Payment | DomainError:
-    payment = tx.payments.of_order(order_id)
+def _concluded(
+    tx: Transaction, payment: Payment | None, order_id: str, decide: Decide
+) -> pb.Payment | DomainError:
     refusal = decide(tx, payment)
     return refusal or convert.payment_to_proto(payment or tx.payments.get_of_order(order_id))

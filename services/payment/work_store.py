@@ -11,7 +11,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from services.chassis.storage.session import Session
-from services.chassis.storage.statement import Statement
+from services.chassis.storage.statement import Statement, insert
 from services.kernel.clock import to_micros
 from services.payment.tables import unfinished
 
@@ -34,23 +34,16 @@ class Work:
     def take(self, order_id: str, lease: Lease) -> bool:
         """Whether the payment is the driver's now; not if someone else is at it."""
         until = to_micros(lease.until)
-        row = self._session.one(_FIND, of_order_id=order_id)
-        if row is None:
-            self._session.run(
-                _ADD,
-                order_id=order_id,
-                driver=lease.driver,
-                leased_until=until,
-                due_time=until,
-                failures=0,
-            )
-            return True
-        if row["leased_until"] > to_micros(lease.now):
-            return False
-        self._session.run(
-            _LEASE, of_order_id=order_id, new_driver=lease.driver, new_leased_until=until, new_due_time=until
+        taken = self._session.run(
+            _TAKE,
+            order_id=order_id,
+            driver=lease.driver,
+            leased_until=until,
+            due_time=until,
+            failures=0,
+            now=to_micros(lease.now),
         )
-        return True
+        return taken == 1
 
     def failures(self, order_id: str) -> int:
         """How often in a row it came to nothing."""
@@ -86,13 +79,12 @@ _FIND: Final = Statement(sa.select(unfinished).where(_ONE))
 _ADD: Final = Statement(
     sa.insert(unfinished).values({c.name: sa.bindparam(c.name) for c in unfinished.columns})
 )
-_LEASE: Final = Statement(
-    sa.update(unfinished)
-    .where(_ONE)
-    .values(
-        driver=sa.bindparam("new_driver"),
-        leased_until=sa.bindparam("new_leased_until"),
-        due_time=sa.bindparam("new_due_time"),
+_new: Final = insert(unfinished).values({c.name: sa.bindparam(c.name) for c in unfinished.columns})
+_TAKE: Final = Statement(
+    _new.on_conflict_do_update(
+        index_elements=["order_id"],
+        set_={name: _new.excluded[name] for name in ("driver", "leased_until", "due_time")},
+        where=unfinished.c.leased_until <= sa.bindparam("now", type_=sa.BigInteger),
     )
 )
 _PUT_OFF: Final = Statement(

@@ -64,7 +64,7 @@ class Connection:
         self.client = Client()
         self.jetstream: JetStreamContext = self.client.jetstream(timeout=API_TIMEOUT_S)
         self._broken = asyncio.Event()
-        self._waiting: dict[str, asyncio.Future[Ack]] = {}
+        self._waiting: dict[str, tuple[_Window, int]] = {}
         self._published = 0
         self._on_broken: list[Callable[[], object]] = []
 
@@ -149,12 +149,21 @@ class Connection:
 
         A result that is not an Ack says nothing about whether the stream has the message.
         """
-        acks = [await self._publish(message) for message in messages]
-        if acks:
-            await asyncio.wait(acks, timeout=timeout_s)
-        for token in self._tokens(len(messages)):
-            self._waiting.pop(token, None)
-        return [_result(ack) for ack in acks]
+        window = _Window(len(messages))
+        tokens = [str(self._published + number) for number in range(1, len(messages) + 1)]
+        self._published += len(messages)
+        try:
+            async with asyncio.timeout(timeout_s):
+                for place, message in enumerate(messages):
+                    self._waiting[tokens[place]] = window, place
+                    await self._publish(message, tokens[place])
+                await window.complete
+        except TimeoutError:
+            pass
+        finally:
+            for token in tokens:
+                self._waiting.pop(token, None)
+        return [result or TimeoutError("no acknowledgement in time") for result in window.results]
 
     async def subscribe(self, subject: str, cb: Callable[[Msg], Awaitable[None]]) -> Subscription:
         """A plain subscription, which ends with the connection."""
@@ -164,30 +173,26 @@ class Connection:
         """A plain message, nobody acknowledges it."""
         await self.client.publish(subject, body, reply=reply)
 
-    async def _publish(self, message: Outgoing) -> asyncio.Future[Ack]:
-        ack: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
-        self._published += 1
-        token = str(self._published)
-        self._waiting[token] = ack
+    async def _publish(self, message: Outgoing, token: str) -> None:
         try:
             await self.client.publish(
                 message.subject, message.body, reply=f"{self._inbox}.{token}", headers=message.headers
             )
         except BROKER_ERRORS as error:
-            ack.set_exception(error)
-        return ack
-
-    def _tokens(self, count: int) -> list[str]:
-        return [str(number) for number in range(self._published - count + 1, self._published + 1)]
+            self._settle(token, error)
 
     async def _on_ack(self, message: Msg) -> None:
-        ack = self._waiting.pop(message.subject.rpartition(".")[2], None)
-        if ack is None or ack.done():
-            return  # later than anyone waited
+        token = message.subject.rpartition(".")[2]
         try:
-            ack.set_result(_ack(message.data, message.headers))
+            self._settle(token, _ack(message.data, message.headers))
         except (Refused, ValueError, KeyError) as error:
-            ack.set_exception(error)
+            self._settle(token, error)
+
+    def _settle(self, token: str, result: Ack | Exception) -> None:
+        waiting = self._waiting.pop(token, None)
+        if waiting is not None:  # else it came later than anyone waited
+            window, place = waiting
+            window.settle(place, result)
 
     async def _on_disconnected(self) -> None:
         self._broken.set()
@@ -197,10 +202,25 @@ class Connection:
         self._on_broken.clear()
 
     def _fail_waiting(self) -> None:
-        for ack in self._waiting.values():
-            if not ack.done():
-                ack.set_exception(ConnectionError("the connection broke before the acknowledgement came"))
-        self._waiting.clear()
+        for token in [*self._waiting]:
+            self._settle(token, ConnectionError("the connection broke before the acknowledgement came"))
+
+
+class _Window:
+    """Messages published together: one future for all, since one each would cost as much as publishing."""
+
+    def __init__(self, count: int) -> None:
+        self.results: list[Ack | Exception | None] = [None] * count
+        self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._missing = count
+        if not count:
+            self.complete.set_result(None)
+
+    def settle(self, place: int, result: Ack | Exception) -> None:
+        self.results[place] = result
+        self._missing -= 1
+        if not self._missing and not self.complete.done():
+            self.complete.set_result(None)
 
 
 def _heed_cancellation() -> None:
@@ -221,16 +241,6 @@ def _ack(data: bytes, headers: Mapping[str, str] | None) -> Ack:
     if error := reply.get("error"):
         raise Refused(str(error.get("description", error)))
     return Ack(reply["stream"], reply["seq"], bool(reply.get("duplicate")))
-
-
-def _result(ack: "asyncio.Future[Ack]") -> Ack | Exception:
-    if not ack.done():
-        ack.cancel()
-        return TimeoutError("no acknowledgement in time")
-    error = ack.exception()
-    if error is None:
-        return ack.result()
-    return error if isinstance(error, Exception) else RuntimeError(repr(error))
 
 
 async def _on_error(error: Exception) -> None:

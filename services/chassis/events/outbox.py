@@ -56,7 +56,7 @@ _WRITTEN: Final = ("event_id", "aggregate_id", "subject", "type", "headers", "bo
 _ADD = Statement(sa.insert(_OUTBOX).values({name: sa.bindparam(name) for name in _WRITTEN}).inline())
 _UNPUBLISHED = Statement(
     sa.select(_OUTBOX)
-    .where(_OUTBOX.c.stream_seq.is_(None))
+    .where(_OUTBOX.c.stream_seq.is_(None), _OUTBOX.c.seq > sa.bindparam("after", type_=sa.Integer))
     .order_by(_OUTBOX.c.seq)
     .limit(sa.bindparam("rows_max", type_=sa.Integer))
 )
@@ -155,9 +155,9 @@ class Lag:
     """Seconds since the oldest unpublished event happened; 0 if there is none."""
 
 
-def unpublished(session: Session, rows_max: int) -> list[Waiting]:
-    """The oldest unpublished rows, in order."""
-    return [_waiting(row) for row in session.all(_UNPUBLISHED, rows_max=rows_max)]
+def unpublished(session: Session, rows_max: int, *, after: int = 0) -> list[Waiting]:
+    """The oldest unpublished rows behind a place (`Waiting.seq`), in order."""
+    return [_waiting(row) for row in session.all(_UNPUBLISHED, rows_max=rows_max, after=after)]
 
 
 def mark_published(session: Session, rows: Iterable[Published], *, epoch: str, at: datetime) -> None:

@@ -95,7 +95,9 @@ class Store(Generic[Tx]):
         For handlers of several steps, which ask before they call a neighbour.
         """
         digest = call.digest(self._secret)
-        outcome = await self.look(lambda session: idempotency.recall(session, call, digest, reply_type))
+        # One statement sees one moment without a transaction around it.
+        session = Session(self._reader, self._database)
+        outcome = idempotency.recall(session, call, digest, reply_type)
         return outcome.unwrap() if outcome else None
 
     async def read(self, fn: Callable[[Tx], T]) -> T:
@@ -116,9 +118,12 @@ class Store(Generic[Tx]):
         """Has `wake` called in the loop after each commit that changed something."""
         self._wakes.append(wake)
 
-    async def transact(self, fn: Callable[[Session], T]) -> T:
-        """`write` for the chassis' own tables, which need no more than a Session."""
-        return await self._writer.write(fn)
+    async def transact(self, fn: Callable[[Session], T], *, patient: bool = False) -> T:
+        """`write` for the chassis' own tables, which need no more than a Session.
+
+        What is patient joins somebody else's commit, or has its own if none comes along for a while.
+        """
+        return await self._writer.write(fn, patient=patient)
 
     async def look(self, fn: Callable[[Session], T]) -> T:
         """`read` for the chassis' own tables."""

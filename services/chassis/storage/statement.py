@@ -21,6 +21,9 @@ __all__ = ["Statement", "insert"]
 # we leave out when executing.
 _PLAIN: Final = (sa.Integer, sa.String, sa.LargeBinary, sa.Boolean, sa.Float, sa.types.NullType)
 
+LENGTHS_MAX: Final = 256
+"""Renderings of one statement that are kept; lists are pages and baskets, seldom longer than this."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
@@ -30,8 +33,30 @@ class _Compiled:
     values: Callable[[Mapping[str, object]], Any]
     """From parameters by name to what the driver binds."""
 
-    expanding: Any | None
-    """SQLAlchemy's own compiled form if a list (`IN`) must be rendered anew each time, else None."""
+    expanding: "_Expanding | None"
+    """If there are lists (`IN`), whose SQL depends on their lengths."""
+
+
+class _Expanding:
+    """A statement with lists, by their lengths: rendering it takes longer than running it."""
+
+    def __init__(self, compiled: Any, lists: Sequence[str]) -> None:
+        self._compiled = compiled
+        self._lists = lists
+        self._rendered: dict[tuple[int, ...], Any] = {}
+
+    def bound(self, params: Mapping[str, Any]) -> tuple[str, Any]:
+        lengths = tuple([len(params[name]) for name in self._lists])
+        state = self._rendered.get(lengths)
+        if state is None:
+            if len(self._rendered) >= LENGTHS_MAX:
+                self._rendered.clear()
+            state = self._rendered[lengths] = self._compiled.construct_expanded_state(params)
+        values = dict(params)
+        for name in self._lists:
+            values.update(zip(state.parameter_expansion[name], params[name], strict=True))
+        order = state.positiontup
+        return state.statement, tuple([values[name] for name in order]) if order is not None else values
 
 
 class Statement:
@@ -55,18 +80,21 @@ class Statement:
         if len(params) != len(compiled.required):
             raise _mismatch(compiled, params)
         try:
+            values = {**compiled.literals, **params}
             if compiled.expanding is not None:
-                return _expanded(compiled, params)
-            return compiled.sql, compiled.values({**compiled.literals, **params})
+                return compiled.expanding.bound(values)
+            return compiled.sql, compiled.values(values)
         except KeyError:
             raise _mismatch(compiled, params) from None
 
     def _compile(self, dialect: sa.Dialect) -> _Compiled:
         compiled: Any = self._clause.compile(dialect=dialect)  # type: ignore[attr-defined]
-        required, literals = set(), {}
+        required, literals, lists = set(), {}, []
         for name, bind in ((compiled.bind_names[bind], bind) for bind in compiled.bind_names):
             if not isinstance(bind.type, _PLAIN):
                 raise TypeError(f"parameter {name}: {bind.type!r} is not a type the driver takes as it is")
+            if bind.expanding:
+                lists.append(name)
             if bind.required:
                 required.add(name)
             else:
@@ -76,7 +104,7 @@ class Statement:
             required=frozenset(required),
             literals=literals,
             values=_in_order(compiled.positiontup or ()) if dialect.positional else dict,
-            expanding=compiled if compiled.post_compile_params or "POSTCOMPILE" in str(compiled) else None,
+            expanding=_Expanding(compiled, lists) if lists else None,
         )
         self._compiled[dialect.name] = made
         return made
@@ -91,14 +119,6 @@ def _in_order(names: Sequence[str]) -> Callable[[Mapping[str, object]], tuple[ob
             return lambda params: (params[name],)
         case _:
             return itemgetter(*names)
-
-
-def _expanded(compiled: _Compiled, params: Mapping[str, object]) -> tuple[str, Any]:
-    if params.keys() != compiled.required:
-        raise _mismatch(compiled, params)
-    expanding: Any = compiled.expanding
-    state = expanding.construct_expanded_state({**compiled.literals, **params})
-    return state.statement, state.positional_parameters if expanding.positional else state.parameters
 
 
 def _mismatch(compiled: _Compiled, params: Mapping[str, object]) -> TypeError:

@@ -38,6 +38,9 @@ would wait for longer than their callers do."""
 BATCH_MAX: Final = 256
 """Transactions in one commit, so that the first of them does not wait for hundreds of others."""
 
+PATIENCE_S: Final = 0.05
+"""How long a patient transaction waits for others to share their commit."""
+
 RUNS_MAX: Final = 3
 """How often a transaction is run that loses the race for a version."""
 
@@ -101,6 +104,7 @@ class Writer:
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._under_way = 0  # counted in the loop's thread alone, hence no lock
         self._closing = False
+        self._patient: list[_Job] = []
         self._batch: list[_Job] = []
         self._again: list[_Job] = []
 
@@ -118,6 +122,7 @@ class Writer:
         """Takes nothing more, does what has been taken, closes the connection."""
         if not self._closing:
             self._closing = True
+            self._put_patient()
             self._queue.put(None)
         await asyncio.shield(self._ended)
         self._thread.join()
@@ -127,8 +132,8 @@ class Writer:
         """Transactions taken and not yet answered."""
         return self._under_way
 
-    async def write(self, fn: Callable[[Session], T]) -> T:
-        """Runs `fn` in a transaction and answers once it is on disk.
+    async def write(self, fn: Callable[[Session], T], *, patient: bool = False) -> T:
+        """Runs `fn` in a transaction and answers once it is on disk; a patient one when others are, too.
 
         Cancelling the caller cancels a transaction that has not begun, and never tears one that has.
         Raises StorageBusy, StorageClosed, or whatever `fn` raises.
@@ -139,8 +144,20 @@ class Writer:
             raise StorageBusy
         answer: asyncio.Future[T] = self._loop.create_future()
         self._under_way += 1
-        self._queue.put(_Job(fn, contextvars.copy_context(), answer))
+        job = _Job(fn, contextvars.copy_context(), answer)
+        if patient:
+            if not self._patient:
+                self._loop.call_later(PATIENCE_S, self._put_patient)
+            self._patient.append(job)
+        else:
+            self._put_patient()
+            self._queue.put(job)
         return await answer
+
+    def _put_patient(self) -> None:
+        for job in self._patient:
+            self._queue.put(job)
+        self._patient.clear()
 
     # What follows runs in the writer's thread.
 
