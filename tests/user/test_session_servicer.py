@@ -330,12 +330,31 @@ async def test_one_place_cannot_try_many_accounts(
 
 
 async def test_of_many_attempts_at_once_no_more_are_judged_than_one_after_the_other(
-    sessions: SessionServiceStub, ada: User
+    sessions: SessionServiceStub, passwords: Passwords, ada: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guesses = [credentials(password=f"guess {number}") for number in range(12)]
-    said = Counter([(await reason(call))[1] for call in [sessions.CreateSession(guess) for guess in guesses]])
-    judged = lockout.OF_ACCOUNT.free + 1
-    assert said == {"INVALID_CREDENTIALS": judged, "SIGN_IN_LOCKED": len(guesses) - judged}
+    """All are let in before the first is judged; behind too many wrong ones, the right one is late."""
+    guesses = [*(f"guess {number}" for number in range(11)), PASSWORD]
+    arrived, all_arrived, judged, original = set[str](), asyncio.Event(), asyncio.Event(), passwords.verify
+
+    async def together(password_hash: str | None, password: str) -> bool:
+        arrived.add(password)
+        if len(arrived) == len(guesses):
+            all_arrived.set()
+        await asyncio.wait_for(all_arrived.wait(), 10)
+        if password == PASSWORD:
+            await asyncio.wait_for(judged.wait(), 10)
+        return await original(password_hash, password)
+
+    monkeypatch.setattr(passwords, "verify", together)
+    calls = [asyncio.ensure_future(attempt(sessions, guess)) for guess in guesses]
+    said = Counter(await asyncio.gather(*calls[:-1]))
+    judged.set()
+    assert said == {"INVALID_CREDENTIALS": lockout.OF_ACCOUNT.free + 1, "SIGN_IN_LOCKED": 6}
+    assert await calls[-1] == "SIGN_IN_LOCKED"
+
+
+async def attempt(sessions: SessionServiceStub, password: str) -> str | None:
+    return (await reason(sessions.CreateSession(credentials(password=password))))[1]
 
 
 async def test_what_is_counted_names_nobody(
