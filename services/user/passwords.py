@@ -67,7 +67,7 @@ class Passwords:
         Without a hash the answer is no, after the same work: its time does not tell who has an account.
         """
         against = password_hash or self._of_nobody
-        return await self._queued(lambda: _verified(self._hasher, against, password)) and bool(password_hash)
+        return await self._queued(lambda: _verified(self._hasher, against, password))
 
     def is_outdated(self, password_hash: str) -> bool:
         """Whether the hash was made at other costs than are wanted now."""
