@@ -8,6 +8,7 @@ from bodega.order.v1 import order_events_pb2 as events_pb
 from bodega.order.v1 import order_pb2 as pb
 
 from services.chassis import wire
+from services.chassis.identity.workload import OPERATOR
 from services.chassis.storage.event_store import StoredEvent
 from services.order import domain, facts
 
@@ -134,14 +135,26 @@ def fact_to_proto(order: domain.Order, fact: facts.Fact) -> pb.OrderEvent:
             return pb.OrderEvent(refunded=refunded_to_proto(order, fact))
 
 
-def event_to_proto(stored: StoredEvent) -> pb.OrderEvent:
-    """An event as the timeline shows it: the stored fact, with when, where and by whom."""
+def event_to_proto(stored: StoredEvent, *, buyer: str = "") -> pb.OrderEvent:
+    """An event as the timeline shows it: the stored fact, with when, where and by whom.
+
+    With `buyer`, whose id that is, as they are shown it: no other person by name.
+    """
     event = pb.OrderEvent.FromString(stored.body)
     event.version = stored.version
     event.time.CopyFrom(wire.timestamp(stored.at))
     event.trace_id = stored.trace_id
-    event.actor = stored.actor
+    event.actor = _in_words(stored.actor, buyer)
+    event.on_behalf_of = _in_words(stored.on_behalf_of, buyer)
+    if event.actor == stored.actor:
+        event.request_id = stored.request_id
     return event
+
+
+def _in_words(name: str, buyer: str) -> str:
+    if not name or not buyer or name == f"user:{buyer}":
+        return name
+    return "support" if name.startswith("user:") or name == f"workload:{OPERATOR}" else "system"
 
 
 def fact_from_proto(stored: pb.OrderEvent) -> facts.Fact:

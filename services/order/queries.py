@@ -49,8 +49,13 @@ class Queries:
         rows, token = await self._page(request, found, "update_time")
         return pb.ListStuckOrdersResponse(orders=await self._shown(rows), next_page_token=token)
 
-    async def history(self, request: pb.ListOrderEventsRequest) -> pb.ListOrderEventsResponse:
-        """Oldest first. Raises domain.OrderNotFound or InvalidPageToken."""
+    async def history(
+        self, request: pb.ListOrderEventsRequest, *, buyer: str = ""
+    ) -> pb.ListOrderEventsResponse:
+        """Oldest first, as this buyer is shown it if one is given.
+
+        Raises domain.OrderNotFound or InvalidPageToken.
+        """
         after = self._pages.begin(request) or [0]
         rows = await self._store.fetch(
             sa.select(order_events)
@@ -64,7 +69,8 @@ class Queries:
             raise domain.OrderNotFound(order_id=request.order_id)
         page, token = self._pages.cut(request, rows, lambda row: [row["version"]])
         return pb.ListOrderEventsResponse(
-            events=[convert.event_to_proto(stored_event(row)) for row in page], next_page_token=token
+            events=[convert.event_to_proto(stored_event(row), buyer=buyer) for row in page],
+            next_page_token=token,
         )
 
     async def _page(

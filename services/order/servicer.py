@@ -72,8 +72,8 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
     async def ListOrderEvents(
         self, request: pb.ListOrderEventsRequest, context: Context
     ) -> pb.ListOrderEventsResponse:
-        await self._check_owner(wire.uuid_key(request.order_id))
-        return await self._queries.history(request)
+        buyer = await self._check_owner(wire.uuid_key(request.order_id))
+        return await self._queries.history(request, buyer=buyer if _asks(buyer) else "")
 
     async def GetOrderDetails(self, request: pb.GetOrderDetailsRequest, context: Context) -> pb.OrderDetails:
         return await self._details.gathered(await self._shown(wire.uuid_key(request.order_id)))
@@ -183,12 +183,21 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         _check_owner(order_id, order.user_id)
         return order
 
-    async def _check_owner(self, order_id: str) -> None:
-        _check_owner(order_id, await self._store.read(lambda tx: tx.orders.buyer(order_id)))
+    async def _check_owner(self, order_id: str) -> str:
+        """The id of the buyer, if the caller may know."""
+        buyer = await self._store.read(lambda tx: tx.orders.buyer(order_id))
+        _check_owner(order_id, buyer)
+        return buyer
 
 
 def _check_owner(order_id: str, user_id: str) -> None:
     must_own(user_id, domain.OrderNotFound(order_id=order_id))
+
+
+def _asks(user_id: str) -> bool:
+    """Whether it is this user who calls."""
+    current = request_context.current()
+    return current is not None and current.caller.user_id == user_id
 
 
 def _resumable(order: domain.Order) -> domain.Order:

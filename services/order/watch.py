@@ -44,7 +44,8 @@ class _Log:
                 pb.WatchOrderResponse(
                     version=stored.version,
                     state=convert.state_to_proto(self._order.state),
-                    event=convert.event_to_proto(stored),
+                    # Staff and buyers share the log, so all see what buyers may.
+                    event=convert.event_to_proto(stored, buyer=self._order.user_id),
                 )
             )
 

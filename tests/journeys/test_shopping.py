@@ -23,7 +23,7 @@ def facts(timeline: list[dict[str, Any]]) -> list[str]:
         event[name].get("step", name)
         for event in timeline
         for name in event
-        if name not in ("version", "time", "traceId", "actor")
+        if name not in ("version", "time", "traceId", "actor", "onBehalfOf", "requestId")
     ]
 
 

@@ -17,9 +17,13 @@ from google.rpc import error_details_pb2
 from google.type.money_pb2 import Money as MoneyMessage
 
 from services.chassis import status
+from services.chassis.context import RequestContext
+from services.chassis.contract import Method
 from services.chassis.feed import Feed
+from services.chassis.identity.caller import Caller
 from services.chassis.paging import Pages
 from services.chassis.policy.backoff import Backoff
+from services.chassis.server.gate import Guard
 from services.chassis.storage.database import Store
 from services.chassis.testing import serving
 from services.kernel import errors
@@ -102,6 +106,19 @@ class Payments(payment_pb2_grpc.PaymentServiceServicer):
 
 
 @dataclass
+class Door:
+    """Lets in everybody, as whoever is said to come."""
+
+    caller: Caller = field(default_factory=Caller)
+
+    def guard(self, _method: Method) -> Guard:
+        def admitted(_request: Any, call: RequestContext, _context: object) -> None:
+            call.caller = self.caller
+
+        return admitted
+
+
+@dataclass
 class Shop:
     orders: order_pb2_grpc.OrderServiceStub
     users: Users
@@ -109,6 +126,7 @@ class Shop:
     stock: Stock
     participants: ScriptedParticipants
     store: Store[Transaction]
+    door: Door
 
     async def count(self) -> int:
         return len((await self.orders.ListOrders(pb.ListOrdersRequest())).orders)
@@ -147,10 +165,14 @@ async def shop(store: Store[Transaction], feed: Feed) -> AsyncIterator[Shop]:
             ids=TimeOrderedIds(clock),
         )
         driving = asyncio.create_task(saga.run())
+        door = Door()
         async with serving(
-            (order_pb2_grpc.add_OrderServiceServicer_to_server, servicer), files=[pb.DESCRIPTOR]
+            (order_pb2_grpc.add_OrderServiceServicer_to_server, servicer),
+            files=[pb.DESCRIPTOR],
+            access=door,
         ) as channel:
-            yield Shop(order_pb2_grpc.OrderServiceStub(channel), users, catalog, stock, participants, store)
+            stub = order_pb2_grpc.OrderServiceStub(channel)
+            yield Shop(stub, users, catalog, stock, participants, store, door)
         driving.cancel()
         await asyncio.wait([driving])
 
@@ -334,6 +356,51 @@ async def test_the_timeline_tells_every_step(shop: Shop) -> None:
     assert [event.version for event in events] == [1, 2, 3, 4, 5, 6]
     assert len({event.trace_id for event in events}) == 1
     assert all(event.HasField("time") for event in events)
+
+
+async def test_the_timeline_tells_staff_who_it_was_and_the_buyer_no_more_than_what_they_are(
+    shop: Shop,
+) -> None:
+    ada, sue = Caller(user_id=USER), Caller(user_id=NOBODY)
+    shop.door.caller = ada
+    order = await shop.orders.CreateOrder(wanted())
+    shop.door.caller = sue
+    await shop.orders.CancelOrder(pb.CancelOrderRequest(order_id=order.order_id, request_id="c1"))
+    await ended(shop, order.order_id)
+    request = pb.ListOrderEventsRequest(order_id=order.order_id)
+    as_staff = (await shop.orders.ListOrderEvents(request)).events
+    shop.door.caller = ada
+    as_buyer = (await shop.orders.ListOrderEvents(request)).events
+    watched = []
+    async for entry in shop.orders.WatchOrder(pb.WatchOrderRequest(order_id=order.order_id), timeout=30):
+        watched.append(entry.event)
+        if len(watched) == len(as_buyer):
+            break
+
+    assert [who(event) for event in as_staff] == [
+        (ada.name, "", "r1"),
+        *[("workload:order", ada.name, "")] * 5,
+        (sue.name, "", "c1"),
+        *[("workload:order", ada.name, "")] * 3,
+    ]
+    assert [who(event) for event in as_buyer] == [
+        (ada.name, "", "r1"),
+        *[("system", ada.name, "")] * 5,
+        ("support", "", ""),
+        *[("system", ada.name, "")] * 3,
+    ]
+    assert watched == list(as_buyer)
+
+
+def who(event: pb.OrderEvent) -> tuple[str, str, str]:
+    return event.actor, event.on_behalf_of, event.request_id
+
+
+async def ended(shop: Shop, order_id: str) -> None:
+    async with asyncio.timeout(20):
+        async for entry in shop.orders.WatchOrder(pb.WatchOrderRequest(order_id=order_id)):
+            if entry.state == pb.Order.STATE_CANCELLED:
+                return
 
 
 async def test_lists_are_paged_newest_first_and_filtered(shop: Shop) -> None:

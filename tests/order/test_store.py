@@ -1,5 +1,7 @@
 """Orders on a real database."""
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from services.chassis.audit import reading
 from services.chassis.storage import migrations
 from services.chassis.storage.database import Store
 from services.chassis.storage.faults import StaleVersion
+from services.kernel.clock import to_micros
 from services.order import audit, domain, projection, tables
 from services.order.facts import Step, StepDone
 from services.order.store import Drive, Transaction
@@ -26,6 +29,24 @@ async def accepted(store: Store[Transaction]) -> domain.Order:
 
 def test_the_migrations_make_the_tables(database_url: str) -> None:
     assert migrations.differences(database_url, tables.metadata) == []
+
+
+async def test_events_from_before_it_was_written_down_on_whose_behalf_are_still_read(
+    store: Store[Transaction], database_url: str
+) -> None:
+    order = await accepted(store)
+    (saved,) = await store.read(lambda tx: tx.orders.timeline(ID))
+    with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as books:
+        books.execute("DELETE FROM order_events")
+        books.execute(
+            "INSERT INTO order_events (stream_id, version, type, body, at, trace_id, actor) "
+            "VALUES (?, 1, ?, ?, ?, ?, 'user:ada')",
+            (ID, saved.type, saved.body, to_micros(saved.at), saved.trace_id),
+        )
+        books.commit()
+    (stored,) = await store.read(lambda tx: tx.orders.timeline(ID))
+    assert (stored.actor, stored.on_behalf_of, stored.request_id) == ("user:ada", "", "")
+    assert await store.read(lambda tx: tx.orders.get(ID)) == order
 
 
 async def test_what_is_saved_is_loaded_again(store: Store[Transaction]) -> None:

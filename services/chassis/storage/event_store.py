@@ -40,6 +40,12 @@ class StoredEvent:
     actor: str
     """Who caused it, e.g. `user:0190…`; empty if nobody was known."""
 
+    on_behalf_of: str = ""
+    """Whose wish the actor carried out; empty if it was its own."""
+
+    request_id: str = ""
+    """Of the call in which it was caused; empty if there was none."""
+
 
 def define(metadata: sa.MetaData, name: str) -> sa.Table:
     """Adds a table of event streams to a service's tables."""
@@ -53,6 +59,8 @@ def define(metadata: sa.MetaData, name: str) -> sa.Table:
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("trace_id", sa.Text, nullable=False),
         sa.Column("actor", sa.Text, nullable=False),
+        sa.Column("on_behalf_of", sa.Text, nullable=False, server_default=""),
+        sa.Column("request_id", sa.Text, nullable=False, server_default=""),
     )
 
 
@@ -91,11 +99,10 @@ class EventStore:
     ) -> int:
         """Appends behind `expected_version` (0 for a new stream); the stream's version afterwards.
 
-        Trace and actor come from the request at hand. Raises StaleVersion if the stream is not, or no
+        Trace and who it was come from the request at hand. Raises StaleVersion if the stream is not, or no
         longer, at that version: then nothing was appended, and the store runs the transaction again.
         """
-        current = context.current()
-        trace_id, actor = (current.trace.trace_id, current.caller.name) if current else ("", "")
+        cause = _cause()
         for version, event in enumerate(events, start=expected_version + 1):
             appended = session.run(
                 self._append,
@@ -104,8 +111,7 @@ class EventStore:
                 type=event.type,
                 body=event.body,
                 at=to_micros(at),
-                trace_id=trace_id,
-                actor=actor,
+                **cause,
             )
             if not appended:
                 raise StaleVersion(stream_id=stream_id, expected_version=expected_version)
@@ -122,6 +128,8 @@ class EventStore:
                 at=from_micros(row["at"]),
                 trace_id=row["trace_id"],
                 actor=row["actor"],
+                on_behalf_of=row["on_behalf_of"],
+                request_id=row["request_id"],
             )
             for row in session.all(self._load, of_stream_id=stream_id, after=after)
         ]
@@ -130,6 +138,18 @@ class EventStore:
         """The version of the last event; 0 for an unknown stream."""
         row = session.one(self._version, of_stream_id=stream_id)
         return int(row["version"]) if row else 0
+
+
+def _cause() -> dict[str, str]:
+    current = context.current()
+    if current is None:
+        return dict.fromkeys(("trace_id", "actor", "on_behalf_of", "request_id"), "")
+    return {
+        "trace_id": current.trace.trace_id,
+        "actor": current.caller.name,
+        "on_behalf_of": current.caller.on_behalf_of,
+        "request_id": current.labels.get("request_id", ""),
+    }
 
 
 def _follows(table: sa.Table) -> sa.ColumnElement[bool]:

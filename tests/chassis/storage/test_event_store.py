@@ -19,17 +19,24 @@ def new(*bodies: bytes) -> list[NewEvent]:
     return [NewEvent("told", body) for body in bodies]
 
 
-async def test_what_was_appended_is_loaded_in_order_with_trace_and_actor(store: Notes) -> None:
+async def test_what_was_appended_is_loaded_in_order_with_trace_and_cause(store: Notes) -> None:
     trace = TraceContext.fresh()
-    with context.working_on(RequestContext(trace=trace, caller=Caller(user_id="u"))):
+    caller = Caller(workload="order", on_behalf_of="user:u")
+    with context.working_on(RequestContext(trace=trace, caller=caller, labels={"request_id": "r"})):
         version = await store.write(lambda tx: events.append(tx.session, "s", 0, new(b"1", b"2"), at=AT))
     assert version == 2
     assert await store.write(lambda tx: events.append(tx.session, "s", 2, new(b"3"), at=AT)) == 3
 
     loaded = await store.read(lambda tx: events.load(tx.session, "s"))
     assert [(event.version, event.body) for event in loaded] == [(1, b"1"), (2, b"2"), (3, b"3")]
-    assert (loaded[0].at, loaded[0].trace_id, loaded[0].actor) == (AT, trace.trace_id, "user:u")
-    assert (loaded[2].trace_id, loaded[2].actor) == ("", "")
+    assert (loaded[0].at, loaded[0].trace_id) == (AT, trace.trace_id)
+    assert (loaded[0].actor, loaded[0].on_behalf_of, loaded[0].request_id) == (
+        "workload:order",
+        "user:u",
+        "r",
+    )
+    unknown = (loaded[2].trace_id, loaded[2].actor, loaded[2].on_behalf_of, loaded[2].request_id)
+    assert unknown == ("", "", "", "")
     assert [e.version for e in await store.read(lambda tx: events.load(tx.session, "s", after=2))] == [3]
 
 

@@ -311,6 +311,8 @@ class OrderEvent(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     PLACED_FIELD_NUMBER: _builtins.int
     STEP_DONE_FIELD_NUMBER: _builtins.int
     STEP_REFUSED_FIELD_NUMBER: _builtins.int
@@ -331,7 +333,15 @@ class OrderEvent(_message.Message):
     trace_id: _builtins.str
     """The W3C trace it happened in, 32 hex digits."""
     actor: _builtins.str
-    """Who had it happen, e.g. `user:…` or `workload:order`; empty while nobody is authenticated."""
+    """Who had it happen, e.g. `user:…` or `workload:order`; empty if nobody was known. The buyer sees others in words only,
+    `support` or `system`, and so does whoever watches.
+    """
+    on_behalf_of: _builtins.str
+    """Whose wish the actor carried out, in the same words; empty if it was their own."""
+    request_id: _builtins.str
+    """The `request_id` of the call in which it happened, for the staff and for whoever made the call; empty if there was
+    none.
+    """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
@@ -403,6 +413,8 @@ class OrderEvent(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         trace_id: _builtins.str = ...,
         actor: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
+        request_id: _builtins.str = ...,
         placed: _order_events_pb2.OrderPlaced | None = ...,
         step_done: Global___StepDone | None = ...,
         step_refused: Global___StepRefused | None = ...,
@@ -421,7 +433,7 @@ class OrderEvent(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "cancelled", b"cancelled", "compensation_forced", b"compensation_forced", "confirmed", b"confirmed", "delivered", b"delivered", "fact", b"fact", "late_money_returned", b"late_money_returned", "needs_attention", b"needs_attention", "placed", b"placed", "refund_requested", b"refund_requested", "refunded", b"refunded", "rejected", b"rejected", "shipped", b"shipped", "step_done", b"step_done", "step_given_up", b"step_given_up", "step_refused", b"step_refused", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "cancelled", b"cancelled", "compensation_forced", b"compensation_forced", "confirmed", b"confirmed", "delivered", b"delivered", "fact", b"fact", "late_money_returned", b"late_money_returned", "needs_attention", b"needs_attention", "placed", b"placed", "refund_requested", b"refund_requested", "refunded", b"refunded", "rejected", b"rejected", "shipped", b"shipped", "step_done", b"step_done", "step_given_up", b"step_given_up", "step_refused", b"step_refused", "time", b"time", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "cancelled", b"cancelled", "compensation_forced", b"compensation_forced", "confirmed", b"confirmed", "delivered", b"delivered", "fact", b"fact", "late_money_returned", b"late_money_returned", "needs_attention", b"needs_attention", "on_behalf_of", b"on_behalf_of", "placed", b"placed", "refund_requested", b"refund_requested", "refunded", b"refunded", "rejected", b"rejected", "request_id", b"request_id", "shipped", b"shipped", "step_done", b"step_done", "step_given_up", b"step_given_up", "step_refused", b"step_refused", "time", b"time", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["placed", "step_done", "step_refused", "step_given_up", "cancel_requested", "compensation_forced", "confirmed", "rejected", "cancelled", "needs_attention", "late_money_returned", "shipped", "delivered", "refund_requested", "refunded"]  # noqa: Y015
     _WhichOneofArgType_fact: _TypeAlias = _typing.Literal["fact", b"fact"]  # noqa: Y015
