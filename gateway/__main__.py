@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ from gateway.descriptors import BadDescriptorSet
 from gateway.edge import BODY_BYTES_MAX
 from gateway.limits import Plan
 from gateway.site import CannotServe
-from services.chassis import telemetry
+from services.chassis import config, failpoints, telemetry
+from services.chassis.config import SettingsRefused
 from services.chassis.identity.config import IdentitySettings
 from services.chassis.tls import TlsFiles
 
@@ -28,6 +30,9 @@ _EXIT_CANNOT_SERVE: Final = 2
 ADDRESS_LIMIT: Final = "6000/minute"
 CALLER_LIMIT: Final = "1200/minute"
 
+LIMIT_STORE_SECRET: Final = "BODEGA_GATEWAY__LIMIT_STORE"  # noqa: S105 (its name)
+"""The variable, or in lower case the file in the secrets directory."""
+
 _log = telemetry.logger("gateway")
 
 
@@ -35,6 +40,8 @@ def main() -> int:
     arguments = _arguments()
     telemetry.configure_logging("gateway", arguments.log_level)
     try:
+        if arguments.production:
+            _check_production(arguments)
         settings = _settings(arguments)
         gateway = app.build(descriptors.read(arguments.descriptor_set), arguments.backend, settings)
         uvloop.run(_serve(gateway))
@@ -126,7 +133,7 @@ def _arguments() -> argparse.Namespace:
         "--limit-store",
         default="",
         metavar="URL",
-        help="redis://…, for all edges; else each counts alone",
+        help=f"redis://…, for all edges; else each counts alone. With a password: {LIMIT_STORE_SECRET}",
     )
     browsers = parser.add_argument_group("browsers")
     browsers.add_argument(
@@ -150,6 +157,9 @@ def _arguments() -> argparse.Namespace:
     mesh.add_argument(
         "--backend-plaintext", action="store_true", help="plaintext may leave this machine, to a sidecar say"
     )
+    parser.add_argument(
+        "--production", action="store_true", help="refuses what only laptops may do, with its reason"
+    )
     parser.add_argument("--log-level", choices=sorted(telemetry.LEVELS), default="info")
     arguments = parser.parse_args()
     if bool(arguments.mesh_certificate) != bool(arguments.mesh_authorities):
@@ -171,8 +181,33 @@ def _rates(arguments: argparse.Namespace) -> Plan:
         account=arguments.limit_account,
         key=arguments.limit_key,
         exempt=tuple(arguments.limit_exempt),
-        store=arguments.limit_store,
+        store=_limit_store(arguments.limit_store),
     )
+
+
+def _limit_store(argument: str) -> str:
+    if "@" in argument:
+        raise CannotServe(
+            f"--limit-store is read by everyone on this machine: a password goes into {LIMIT_STORE_SECRET}"
+        )
+    try:
+        return argument or config.secret(LIMIT_STORE_SECRET)
+    except SettingsRefused as refused:
+        raise CannotServe(str(refused)) from None
+
+
+def _check_production(arguments: argparse.Namespace) -> None:
+    """Raises CannotServe with everything that has no business in production."""
+    dangers = {
+        "--access is missing: anyone could ask anything": not arguments.access,
+        "--mesh-certificate is missing: backends would be called in plaintext": (
+            arguments.mesh_certificate is None and not arguments.backend_plaintext
+        ),
+        f"{failpoints.VARIABLE} is set": bool(os.environ.get(failpoints.VARIABLE)),
+        f"{failpoints.FILE_VARIABLE} is set": bool(os.environ.get(failpoints.FILE_VARIABLE)),
+    }
+    if found := [danger for danger, is_there in dangers.items() if is_there]:
+        raise CannotServe(f"in production: {'; '.join(found)}")
 
 
 def _identity(arguments: argparse.Namespace) -> IdentitySettings | None:

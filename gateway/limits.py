@@ -8,7 +8,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bodega.policy.v1 import policy_pb2
@@ -45,7 +45,7 @@ class Plan:
     exempt: tuple[str, ...] = ()
     """Networks whose requests are not counted: load tests, our own monitoring."""
 
-    store: str = ""
+    store: str = field(default="", repr=False)  # a password may be in it
     """`redis://…`, shared by all edges; empty: each counts for itself."""
 
 
@@ -153,15 +153,15 @@ def _limit(name: str, text: str) -> Limit | None:
 
 def _pool(url: str) -> Any:
     if not url.startswith(("redis://", "rediss://")):
-        raise BadLimit(f"{url!r} is no store of limits such as redis://127.0.0.1:6379")
+        raise BadLimit("limits are kept in a store such as redis://127.0.0.1:6379")
     try:
         from redis.asyncio import ConnectionPool  # noqa: PLC0415 (who has one edge needs none)
     except ImportError:
         raise BadLimit("a store of limits needs `pip install bodega[redis]`") from None
     try:
         return ConnectionPool.from_url(url)
-    except ValueError as error:
-        raise BadLimit(f"limits cannot be kept there: {error}") from None
+    except ValueError:  # whose words quote the address, with what may be a password
+        raise BadLimit("the address of the store of limits cannot be understood") from None
 
 
 def _counting(url: str, pool: Any) -> SlidingWindowCounterRateLimiter:

@@ -174,7 +174,7 @@ class App:
         ]
         # These two stay outside the onion: probes every second are noise in its logs and figures.
         health_pb2_grpc.add_HealthServicer_to_server(self.health.grpc, server)
-        if self.settings.reflection:
+        if self.settings.serves_reflection:
             names = [*services, HEALTH_SERVICE, reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, server)
         return services

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeVar
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -36,6 +36,7 @@ SECRETS_VARIABLE: Final = "BODEGA_SECRETS_DIR"
 EXIT_CODE: Final = 2
 
 LAPTOP_SECRET: Final = "not a secret: for laptops and tests"  # noqa: S105 (production refuses it)
+_LAPTOP: Final = SecretStr(LAPTOP_SECRET)
 
 
 class SettingsRefused(Exception):
@@ -75,16 +76,19 @@ class ServiceSettings(BaseSettings):
     operations_port: int = Field(default=0, ge=0, le=65535)
     """Health and metrics over HTTP; never on the public edge."""
 
-    database_url: str = ""
-    nats_url: str = "nats://127.0.0.1:4222"
+    database_url: str = Field(default="", repr=False)
+    nats_url: str = Field(default="nats://127.0.0.1:4222", repr=False)
+    """Either may hold a password, and then comes as a file like other secrets."""
 
     identity: IdentitySettings = IdentitySettings()
     """Whose tokens are believed."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    reflection: bool = True
+    reflection: bool | None = None
+    """Whether anyone who can connect may read the contracts. Unless said: everywhere but in production."""
+
     production: bool = False
-    """Refuses what only laptops and tests may do: failpoints, built-in secrets."""
+    """Refuses what only laptops and tests may do: failpoints, built-in secrets, plaintext."""
 
     drain_delay_s: float = Field(default=0.0, ge=0, le=300)
     """Between saying NOT_SERVING and refusing calls: as long as balancers take to notice."""
@@ -92,8 +96,12 @@ class ServiceSettings(BaseSettings):
     drain_grace_s: float = Field(default=15.0, ge=0, le=300)
     """How long calls in flight may take to end before they are cancelled."""
 
-    request_digest_secret: SecretStr = SecretStr(LAPTOP_SECRET)
+    request_digest_secret: SecretStr = _LAPTOP
     """Keys the digest by which repeated requests are recognised."""
+
+    @property
+    def serves_reflection(self) -> bool:
+        return not self.production if self.reflection is None else self.reflection
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:
@@ -108,8 +116,8 @@ class ServiceSettings(BaseSettings):
             yield f"guests_plaintext is for a loopback grpc_host, not for {self.grpc_host}"
         if self.guests_plaintext and self.production:
             yield "guests_plaintext is refused in production"
-        if self.production and self.request_digest_secret.get_secret_value() == LAPTOP_SECRET:
-            yield "request_digest_secret must be set in production"
+        if self.production:
+            yield from (f"{name} must be set in production" for name in _built_in_secrets(self))
 
     @classmethod
     def settings_customise_sources(
@@ -154,6 +162,23 @@ def load(kind: type[S], service: str, environment: Mapping[str, str] = os.enviro
     return settings
 
 
+def secret(name: str, environment: Mapping[str, str] = os.environ) -> str:
+    """One secret of a program that is told the rest by arguments, which every user of the machine can read.
+
+    From the file in the secrets directory, else from the variable; empty if nobody told it.
+    Raises SettingsRefused for a file that cannot be read.
+    """
+    if directory := environment.get(SECRETS_VARIABLE):
+        path = Path(directory) / name.lower()
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            pass
+        except (OSError, UnicodeDecodeError):
+            raise SettingsRefused([f"{SECRETS_VARIABLE}: cannot read {path}"]) from None
+    return environment.get(name, "")
+
+
 def load_or_exit(kind: type[S], service: str) -> S:
     """The same for programs: mistakes go to standard error, a line each, and end the program with code 2."""
     try:
@@ -162,6 +187,16 @@ def load_or_exit(kind: type[S], service: str) -> S:
         for mistake in refused.mistakes:
             print(f"{service}: {mistake}", file=sys.stderr)  # noqa: T201 (there is no log yet)
         raise SystemExit(EXIT_CODE) from None
+
+
+def _built_in_secrets(settings: BaseModel, within: str = "") -> Iterator[str]:
+    """Names of the secrets that everyone knows who can read our source, or that are no secrets at all."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            yield from _built_in_secrets(value, f"{within}{name}__")
+        elif isinstance(value, SecretStr) and (not value or value in (field.default, _LAPTOP)):
+            yield f"{within}{name}"
 
 
 class _Environment(EnvSettingsSource):

@@ -37,7 +37,5 @@ class UserSettings(ServiceSettings):
 
     def _dangers(self) -> Iterator[str]:
         yield from super()._dangers()
-        if self.production and self.signing_key_secret.get_secret_value() == LAPTOP_SECRET:
-            yield "signing_key_secret must be set in production"
         if self.signing_key_lead_s > self.signing_key_period_s:
             yield "signing_key_lead_s must not be longer than signing_key_period_s"

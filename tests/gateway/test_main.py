@@ -16,8 +16,10 @@ from bodega.policy.v1 import policy_pb2
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
 
+from gateway import __main__ as program
 from gateway import app, descriptors
 from gateway.site import CannotServe
+from services.chassis import config, failpoints
 from tests.gateway.world import Backend, World
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +104,9 @@ async def test_it_says_where_it_serves_and_drains_on_sigterm(world: World, backe
             ["--backend", "127.0.0.1:1", "--mesh-certificate", "x.pem", "--mesh-authorities", "y.pem"],
             "x.pem cannot be read",
         ),
+        (["--backend", "127.0.0.1:1", "--limit-store", "redis://:hunter2@cache"], "a password goes into"),
+        (["--backend", "127.0.0.1:1", "--production"], "anyone could ask anything"),
+        (["--backend", "127.0.0.1:1", "--production"], "backends would be called in plaintext"),
     ],
 )
 async def test_what_it_cannot_serve_is_one_line_and_code_2(
@@ -111,6 +116,36 @@ async def test_what_it_cannot_serve_is_one_line_and_code_2(
     code, errors = await outcome(*given)
     assert (code, said in errors) == (2, True), errors
     assert "Traceback" not in errors
+    assert "hunter2" not in errors
+
+
+@pytest.mark.parametrize("variable", [failpoints.VARIABLE, failpoints.FILE_VARIABLE])
+def test_failpoints_have_no_business_in_production(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
+) -> None:
+    monkeypatch.setenv(variable, "outbox.publish=exit")
+    given = ("--descriptor-set", str(world.path), "--backend", "127.0.0.1:1", "--port", "0", "--production")
+    monkeypatch.setattr(sys, "argv", ["gateway", *given])
+    assert program.main() == 2
+    assert f"{variable} is set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("store", ["redis://:hunt/er2@cache", "oracle://:hunter2@cache"])
+def test_the_password_of_the_store_comes_as_a_file_and_is_not_shown(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    store: str,
+) -> None:
+    (tmp_path / "bodega_gateway__limit_store").write_text(f"{store}\n")
+    monkeypatch.setenv(config.SECRETS_VARIABLE, str(tmp_path))
+    given = ("--descriptor-set", str(world.path), "--backend", "127.0.0.1:1", "--port", "0")
+    monkeypatch.setattr(sys, "argv", ["gateway", *given])
+    assert program.main() == 2
+    said = capsys.readouterr().err
+    assert "store of limits" in said or "kept in a store" in said
+    assert "hunt" not in said
 
 
 async def test_a_port_in_use_is_one_line_and_code_2(world: World, taken: int) -> None:
