@@ -126,7 +126,7 @@ async def opened(
         clock=clock,
         secret=secret,
     )
-    jetstream = JetStream.connect(settings.nats_url, name=settings.service)
+    jetstream = JetStream.connect(settings.nats_url, name=settings.service, tls=settings.tls)
     tokens = Tokens(clock)
     denials = Denials(store, clock=clock)
     server = App(settings, access=Everyone(), denied=denials.note, clock=clock)

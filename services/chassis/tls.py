@@ -21,6 +21,9 @@ from pydantic import BaseModel, ConfigDict
 from services.chassis.identity.workload import server_name
 from services.chassis.telemetry import logger
 
+LOADS_MAX: Final = 3
+"""OpenSSL reads certificate and key one after the other, and in between another pair may take their place."""
+
 _log = logger("tls")
 
 _LOCAL_NAMES: Final = frozenset({"localhost", "ip6-localhost"})
@@ -106,13 +109,15 @@ class Identity:
 
     def for_client(self) -> ssl.SSLContext:
         """The same for libraries that speak TLS by Python's own; for the connection made next."""
-        present = self.present()
-        context = ssl.create_default_context(cadata=present.authorities.decode("ascii"))
+        context = ssl.create_default_context(cadata=self.present().authorities.decode("ascii"))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            context.load_cert_chain(self.files.certificate, self.files.key)
-        except (OSError, ssl.SSLError) as error:
-            raise TlsRefused(f"{self.files.certificate}: {error}") from None
+        for tries_left in reversed(range(LOADS_MAX)):
+            try:
+                context.load_cert_chain(self.files.certificate, self.files.key)
+                break
+            except (OSError, ssl.SSLError) as error:
+                if not tries_left:
+                    raise TlsRefused(f"{self.files.certificate}: {error}") from None
         return context
 
     def _look(self) -> _Marks:

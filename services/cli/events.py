@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
     from services.chassis.events.envelope import Envelope
+    from services.cli.endpoints import Endpoints
 
 app = typer.Typer(help="What services tell each other.", no_args_is_help=True)
 
@@ -50,10 +51,12 @@ def tail(
     services = _services(service or [])
     types = _types(type_ or [])
     shop = endpoints.read(DataFolder(data))
-    asyncio.run(_tail(shop.nats, services, types, began))
+    asyncio.run(_tail(shop, services, types, began))
 
 
-async def _tail(nats: str, services: Collection[str], types: Collection[str], since: datetime | None) -> None:
+async def _tail(
+    shop: "Endpoints", services: Collection[str], types: Collection[str], since: datetime | None
+) -> None:
     from services.chassis.events.jetstream import JetStream  # noqa: PLC0415 (heavy)
     from services.cli.tail import Tail  # noqa: PLC0415 (heavy)
 
@@ -67,11 +70,11 @@ async def _tail(nats: str, services: Collection[str], types: Collection[str], si
         except BrokenPipeError:  # nobody reads any more
             ended.set()
 
-    async with JetStream.connect(nats, name="bodega-events-tail") as jetstream:
+    async with JetStream.connect(shop.nats, name="bodega-events-tail", tls=shop.identity()) as jetstream:
         try:
             await asyncio.wait_for(jetstream.connection(), CONNECT_MAX_S)
         except TimeoutError:
-            raise Refused(f"the broker at {nats} does not answer") from None
+            raise Refused(f"the broker at {shop.nats} does not answer") from None
         tails = [Tail(jetstream, name, since=since) for name in services]
         following = [asyncio.create_task(one.run(tell)) for one in tails]
         telling = asyncio.create_task(_say_when_listening([one.attached for one in tails]))

@@ -22,7 +22,7 @@ from typing import Final, Self
 
 from services.cli import ports, process
 from services.cli.certificates import Certificates, NotOurs
-from services.cli.data_folder import SERVICES, DataFolder, sqlite_url, write_whole
+from services.cli.data_folder import OPERATOR, SERVICES, DataFolder, sqlite_url, write_whole
 from services.cli.endpoints import Endpoints, ServiceEndpoint
 from services.cli.ports import HOST
 from services.cli.readiness import edge_with_backends, http_ok, nats_with_jetstream
@@ -248,7 +248,7 @@ class Shop:
 
     def _programs(self) -> list[Program]:
         return [
-            self._program(NATS, _nats_command(self.folder, self._ports.nats)),
+            self._program(NATS, self._nats_command()),
             *(self._program(name, (*_PYTHON, "-m", f"services.{name}")) for name in SERVICES),
             self._program(GATEWAY, self._gateway_command()),
         ]
@@ -269,6 +269,26 @@ class Shop:
             environment={**settings, **self._environment.get(name, {})},
             stage=_STAGES.get(name, _STAGE_OF_OTHERS),
         )
+
+    def _nats_command(self) -> tuple[str, ...]:
+        from services.chassis.events.permissions import users  # noqa: PLC0415
+        from services.chassis.events.server import MissingBinary, NatsServer  # noqa: PLC0415
+        from services.chassis.tls import TlsFiles  # noqa: PLC0415
+
+        broker = NatsServer(
+            self.folder.nats,
+            host=HOST,
+            port=self._ports.nats,
+            tls=TlsFiles(
+                certificate=self._certificates.of(NATS), authorities=self._certificates.authorities(NATS)
+            ),
+            users=users(SERVICES, operator=OPERATOR),
+        )
+        try:
+            command = broker.command()
+        except MissingBinary as missing:
+            raise Refused(str(missing)) from None
+        return (str(Path(command[0]).absolute()), *command[1:], "-l", str(self.folder.log(NATS)))
 
     def _gateway_command(self) -> tuple[str, ...]:
         from services.cli import contracts  # noqa: PLC0415 (protobuf)
@@ -309,16 +329,6 @@ class Shop:
             settings["provider_database_url"] = sqlite_url(self.folder.provider_database)
         variables = {f"BODEGA_{name}__{key}".upper(): str(value) for key, value in settings.items()}
         return {**variables, "BODEGA_SECRETS_DIR": str(self.folder.secrets)}
-
-
-def _nats_command(folder: DataFolder, port: int) -> tuple[str, ...]:
-    from services.chassis.events.server import MissingBinary, NatsServer  # noqa: PLC0415
-
-    try:
-        command = NatsServer(folder.nats, host=HOST, port=port).command()
-    except MissingBinary as missing:
-        raise Refused(str(missing)) from None
-    return (str(Path(command[0]).absolute()), *command[1:], "-l", str(folder.log(NATS)))
 
 
 def _chosen_ports(gateway: int, grpc_base: int) -> _Ports:

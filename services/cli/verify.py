@@ -65,6 +65,7 @@ def places(folder: DataFolder) -> "Places":
         {name: shop.services[name].database for name in SERVICES},
         shop.services["payment"].provider_database,
         shop.nats,
+        shop.identity(),
     )
 
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nats.aio.client import Client
-
+from services.chassis.events.connection import Connection
+from services.chassis.tls import Identity
 from services.cli.data_folder import SERVICES
 from services.cli.endpoints import Endpoints
 from services.cli.shopper import Shopper
@@ -79,22 +79,23 @@ def bought(shopper: Shopper) -> str:
     return str(shopper.order(buyer, card, {product: 1})["orderId"])
 
 
-async def consumers_of(nats: str) -> list[str]:
-    client = Client()
-    await client.connect(nats)
+async def consumers_of(shop: Endpoints) -> list[str]:
+    connection = Connection()
+    identity = shop.identity()
+    await connection.open(shop.nats, name="test", identity=Identity(identity) if identity else None)
     try:
-        jetstream = client.jetstream()
+        jetstream = connection.jetstream
         streams = await jetstream.streams_info()
         found = [await jetstream.consumers_info(stream.config.name or "") for stream in streams]
         return sorted(consumer.name for consumers in found for consumer in consumers)
     finally:
-        await client.close()
+        await connection.close()
 
 
 def test_events_are_shown_as_they_happen_and_nothing_is_left_behind(
     data: Path, shop: Endpoints, shopper: Shopper
 ) -> None:
-    before = asyncio.run(consumers_of(shop.nats))
+    before = asyncio.run(consumers_of(shop))
     with tailing(data) as tail:
         order_id = bought(shopper)
         shown = tail.until("UserActivated", "StockCommitted", "PaymentCaptured", "OrderConfirmed")
@@ -104,7 +105,7 @@ def test_events_are_shown_as_they_happen_and_nothing_is_left_behind(
     assert {service for service, _ in about} >= {"order", "inventory"}
     (trace,) = {event["trace"] for event in shown if event["type"] in ("OrderPlaced", "PaymentCaptured")}
     assert any(trace in line and order_id in line for line in tail.lines)
-    assert asyncio.run(consumers_of(shop.nats)) == before
+    assert asyncio.run(consumers_of(shop)) == before
 
 
 def test_only_what_was_asked_for_is_shown_from_when_it_was_asked_for(data: Path, shopper: Shopper) -> None:

@@ -16,13 +16,19 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
+from services.chassis.identity.workload import server_name
 from services.chassis.telemetry import logger
+from services.chassis.tls import Identity
 
 CONNECT_TIMEOUT_S: Final = 2
+CLOSE_MAX_S: Final = 1.0  # after a handshake that failed, nats-py waits for ever for what it has closed
 API_TIMEOUT_S: Final = 5.0  # for JetStream's answers, which wait for its disk
 PING_EVERY_S: Final = 5  # a peer that vanished without a word is noticed after three of them
 PINGS_UNANSWERED_MAX: Final = 2
 LOOK_EVERY_S: Final = 0.25  # see `Connection.broken`
+
+BROKER: Final = "nats"
+"""The workload that the broker is."""
 
 # What can go wrong between us and a broker. TimeoutError is nats-py's too.
 BROKER_ERRORS: Final = (NatsError, OSError, TimeoutError)
@@ -68,13 +74,15 @@ class Connection:
         self._published = 0
         self._on_broken: list[Callable[[], object]] = []
 
-    async def open(self, url: str, *, name: str) -> None:
-        """Connects; raises one of BROKER_ERRORS if nobody is there."""
+    async def open(self, url: str, *, name: str, identity: Identity | None = None) -> None:
+        """Connects; raises one of BROKER_ERRORS if nobody is there, or TlsRefused."""
         try:
             async with asyncio.timeout(2 * CONNECT_TIMEOUT_S):
                 await self.client.connect(
                     url.split(","),
                     name=name,
+                    inbox_prefix=inbox_prefix(name),
+                    **_encrypted(identity),
                     allow_reconnect=False,
                     max_reconnect_attempts=1,  # a limit at all, else the first attempt would never end
                     reconnect_time_wait=0,
@@ -117,7 +125,8 @@ class Connection:
         """Ends the connection without draining it, which would block for as long as pulls last."""
         await self._on_disconnected()
         try:
-            await self.client.close()
+            async with asyncio.timeout(CLOSE_MAX_S):
+                await self.client.close()
         except Exception as error:  # noqa: BLE001 (it is being thrown away in any case)
             _log.debug("nats connection ended badly", error=repr(error))
 
@@ -241,6 +250,24 @@ def _ack(data: bytes, headers: Mapping[str, str] | None) -> Ack:
     if error := reply.get("error"):
         raise Refused(str(error.get("description", error)))
     return Ack(reply["stream"], reply["seq"], bool(reply.get("duplicate")))
+
+
+def inbox_prefix(name: str) -> str:
+    """Where answers to a client of this name arrive; no other service may listen there: permissions.py."""
+    return f"_INBOX_{name}"
+
+
+def _encrypted(identity: Identity | None) -> dict[str, Any]:
+    """What the client library is told. TLS from the first byte: a broker that would rather talk in plaintext
+    is not spoken to. Raises TlsRefused.
+    """
+    if identity is None:
+        return {}
+    return {
+        "tls": identity.for_client(),
+        "tls_hostname": server_name(BROKER),
+        "tls_handshake_first": True,
+    }
 
 
 async def _on_error(error: Exception) -> None:

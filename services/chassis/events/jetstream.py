@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 from nats.js import api
 from nats.js.errors import BadRequestError, NotFoundError
@@ -14,6 +15,7 @@ from services.chassis.events.connection import BROKER_ERRORS, Connection
 from services.chassis.events.inbox import STREAM_KEEPS
 from services.chassis.policy.backoff import Backoff
 from services.chassis.telemetry import logger
+from services.chassis.tls import Identity, TlsFiles, TlsRefused, is_loopback
 
 CONNECT_BACKOFF: Final = Backoff(first_s=0.05, max_s=1.0)
 """A broker that restarts is found again within a second, and not asked a hundred times meanwhile."""
@@ -56,8 +58,15 @@ class JetStream:
     """
 
     def __init__(
-        self, url: str, *, name: str, replicas: int = 1, random: Callable[[], float] = random.random
+        self,
+        url: str,
+        *,
+        name: str,
+        tls: TlsFiles | None = None,
+        replicas: int = 1,
+        random: Callable[[], float] = random.random,
     ) -> None:
+        self._identity = Identity(tls) if tls else None
         self._url = url
         self._name = name
         self._replicas = replicas
@@ -66,9 +75,14 @@ class JetStream:
         self._changed = asyncio.Condition()
 
     @classmethod
-    def connect(cls, url: str, *, name: str, replicas: int = 1) -> "JetStream":
-        """To be entered (`async with`); `url` may name several servers, separated by commas."""
-        return cls(url, name=name, replicas=replicas)
+    def connect(cls, url: str, *, name: str, tls: TlsFiles | None = None, replicas: int = 1) -> "JetStream":
+        """To be entered (`async with`); `url` may name several servers, separated by commas.
+
+        `tls` says who we are; without it we speak plaintext, and only to this machine. Raises TlsRefused.
+        """
+        if tls is None and not all(is_loopback(urlsplit(one).hostname or "") for one in url.split(",")):
+            raise TlsRefused(f"events for {url} would leave this machine in plaintext")
+        return cls(url, name=name, tls=tls, replicas=replicas)
 
     async def __aenter__(self) -> Self:
         self._keeper = asyncio.create_task(self._keep_connected(), name=f"nats:{self._name}")
@@ -119,7 +133,7 @@ class JetStream:
         while True:
             connection = Connection()
             try:
-                await connection.open(self._url, name=self._name)
+                await connection.open(self._url, name=self._name, identity=self._identity)
                 failures = 0
                 await self._stand(connection)
                 _log.warning("connection to nats lost")

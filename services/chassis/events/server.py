@@ -15,6 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from services.chassis.events.permissions import Users
+from services.chassis.tls import TlsFiles
+
 BINARY_VARIABLE: Final = "BODEGA_NATS_SERVER"
 START_TIMEOUT_S: Final = 10.0  # a start takes some 40 ms; recovering a large store takes longer
 STOP_TIMEOUT_S: Final = 5.0
@@ -63,12 +66,23 @@ def die_with_parent() -> Callable[[], None] | None:
 class NatsServer:
     """One nats-server with JetStream, its data in `folder`; a context manager that starts and stops it.
 
-    Port 0 takes a free one, which it keeps when it is started again. Every message is on disk before it is
+    Port 0 takes a free one, which it keeps when it is started again. With `tls` it takes workloads alone, and
+    of those the `users`. Every message is on disk before it is
     acknowledged (`sync_interval: always`): the default of two minutes would lose the last orders.
     """
 
-    def __init__(self, folder: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: TlsFiles | None = None,
+        users: Users = (),
+    ) -> None:
         self.folder = folder
+        self.tls = tls
+        self.users = users
         self.host = host
         self.port = port
         self._process: subprocess.Popen[bytes] | None = None
@@ -183,8 +197,22 @@ class NatsServer:
             f"  store_dir: {json.dumps(str(self.store))}\n"
             f"  max_file_store: {FILE_STORE_MAX}\n"
             "  sync_interval: always\n"
-            "}\n"
+            "}\n" + self._encryption()
         )
+
+    def _encryption(self) -> str:
+        """Who may connect, as JSON, which the configuration's language includes."""
+        if self.tls is None:
+            return ""
+        files = {
+            "cert_file": str(self.tls.certificate),
+            "key_file": str(self.tls.key or self.tls.certificate),
+            "ca_file": str(self.tls.authorities),
+            "verify_and_map": True,
+            # Ours begin with the handshake; who asks whether we are here hears so in plaintext, 50 ms later.
+            "handshake_first": "auto",
+        }
+        return f"tls: {json.dumps(files)}\nauthorization: {json.dumps({'users': list(self.users)})}\n"
 
 
 def _lines(file: Path) -> list[str]:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from services.chassis import audit
 from services.chassis.audit import EXAMPLES_MAX, Finding
+from services.chassis.tls import TlsFiles
 from services.cli.audit import streams
 from services.cli.audit.streams import Told
 from services.cli.data_folder import sqlite_url
@@ -26,6 +27,9 @@ class Places:
     provider_database: str
     nats: str = ""
     """Empty: the broker is not running."""
+
+    tls: TlsFiles | None = None
+    """With which the broker lets us in."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,9 @@ def opened(places: Places) -> Iterator[Books]:
         provider = None
         if "://" in places.provider_database or Path(places.provider_database).exists():
             provider = _open(stack, "sandbox provider", places.provider_database)
-        yield Books(databases, provider, partial(streams.read, places.nats) if places.nats else None)
+        yield Books(
+            databases, provider, partial(streams.read, places.nats, places.tls) if places.nats else None
+        )
 
 
 def _open(stack: ExitStack, name: str, where: str) -> sa.Connection:

@@ -5,19 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nats.aio.client import Client
-from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext, api
 from nats.js.errors import NotFoundError
 
+from services.chassis.events.connection import BROKER_ERRORS, Connection
 from services.chassis.events.deadletter import CONSUMER, ORIGIN_STREAM, STREAM
 from services.chassis.events.envelope import MESSAGE_ID
 from services.chassis.events.jetstream import stream_name
+from services.chassis.tls import Identity, TlsFiles, TlsRefused
 from services.cli.data_folder import SERVICES
 from services.cli.refusal import Refused
 
-CONNECT_MAX_S: Final = 5.0
 FETCH: Final = 500
 FETCH_MAX_S: Final = 10.0
 
@@ -45,17 +44,16 @@ class Told:
     """Event ids that a consumer has given up, and which consumer that was."""
 
 
-def read(url: str) -> Told:
+def read(url: str, tls: TlsFiles | None) -> Told:
     """Everything in the streams. Raises Refused if the broker does not answer."""
-    return asyncio.run(_read(url))
+    return asyncio.run(_read(url, tls))
 
 
-async def _read(url: str) -> Told:
-    client = Client()
+async def _read(url: str, tls: TlsFiles | None) -> Told:
+    connection = Connection()
     try:
-        async with asyncio.timeout(CONNECT_MAX_S):
-            await client.connect(url, allow_reconnect=False, max_reconnect_attempts=1, error_cb=_silent)
-        jetstream = client.jetstream()
+        await connection.open(url, name="bodega-verify", identity=Identity(tls) if tls else None)
+        jetstream = connection.jetstream
         events, first = {}, {}
         for service in SERVICES:
             messages = await _headers(jetstream, stream_name(service))
@@ -67,14 +65,12 @@ async def _read(url: str) -> Told:
             if MESSAGE_ID in headers and CONSUMER in headers and ORIGIN_STREAM in headers
         }
         return Told(events, first, dead)
-    except (NatsError, OSError, TimeoutError) as error:
+    except TlsRefused as refused:
+        raise Refused(str(refused)) from None
+    except BROKER_ERRORS as error:
         raise Refused(f"the broker at {url} does not answer: {type(error).__name__}") from None
     finally:
-        await client.close()
-
-
-async def _silent(_error: Exception) -> None:
-    """What goes wrong is raised as well; the library would log it a second time."""
+        await connection.close()
 
 
 def _first_of_each(messages: list[tuple[int, Mapping[str, str]]]) -> dict[str, Entry]:
