@@ -5,6 +5,7 @@ would keep what was published meanwhile and send it later, past what the relay h
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -263,11 +264,17 @@ def _encrypted(identity: Identity | None) -> dict[str, Any]:
     """
     if identity is None:
         return {}
+    logging.getLogger("asyncio").addFilter(_is_news)
     return {
         "tls": identity.for_client(),
         "tls_hostname": server_name(BROKER),
         "tls_handshake_first": True,
     }
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """nats-py does not tell asyncio's streams that they are over TLS, and each is warned of when it ends."""
+    return "eof_received() has no effect when using ssl" not in record.getMessage()
 
 
 async def _on_error(error: Exception) -> None:
