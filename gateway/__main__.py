@@ -74,6 +74,7 @@ async def _serve(gateway: Gateway) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with app.running(gateway) as running:
+        app.settle()
         _log.info(
             "serving",
             host=gateway.settings.host,

@@ -31,7 +31,6 @@ from services.chassis import context, telemetry
 from services.chassis.context import RequestContext
 from services.chassis.contract import DEADLINE_MAX_S
 from services.chassis.identity.caller import NOBODY, Caller
-from services.chassis.policy.access import Rule
 from services.kernel.errors import DomainError
 
 Scope = MutableMapping[str, Any]
@@ -133,6 +132,11 @@ class Edge:
     def failed(self, error: grpc.aio.AioRpcError) -> Failure:
         return self._site.renderer.failure(error)
 
+    @property
+    def counts_or_guards(self) -> bool:
+        """Whether it matters who asks."""
+        return self.access is not None or self.rates is not None
+
     def refused(self, error: DomainError) -> Failure:
         return self._site.renderer.refusal(error)
 
@@ -204,43 +208,64 @@ class _Exchange:
         self._done(status, incoming.request_id)
 
     async def _answer(self, incoming: Incoming) -> int:
-        scope, rates = self._scope, self._edge.rates
-        address = self._address(incoming)
-        if rates is not None:
-            await rates.arrived(address)
-        found = self._edge.find(scope["method"], scope["raw_path"].decode("latin-1"))
+        scope, edge = self._scope, self._edge
+        address = self._address(incoming) if edge.counts_or_guards else ""
+        if edge.rates is not None:
+            await edge.rates.arrived(address)
+        found = edge.find(scope["method"], scope["raw_path"].decode("latin-1"))
         if isinstance(found, Failure):
             return await self._fail(found)
         route, values = found
         self._route = route
         self._is_private = self._is_private or route.reply.carries_secrets
-        guard, caller = self._edge.access, NOBODY
-        if guard is not None and route.access is not None:
-            incoming.metadata.add(CLIENT_ADDRESS, address)
-            caller = await self._let_in(guard, route.access, incoming)
-        if rates is not None:
-            key = "" if incoming.api_key is None else digest_of(incoming.api_key).hex()
-            await rates.admitted(route.rates, Asking(address, caller.user_id, key))
+        caller = await self._let_in(route, incoming, address) if edge.counts_or_guards else NOBODY
         if route.takes_stream:
             message = "HTTP carries no stream of requests; call this method by gRPC."
             raise Refusal(501, "UNIMPLEMENTED", "STREAMS_NOT_OFFERED", message)
+        wire = await self._request(route, values, incoming, caller)
+        if route.stream is not None:
+            return await self._stream(route, route.stream, wire, incoming)
+        return await self._unary(route, wire, incoming)
+
+    async def _let_in(self, route: Route, incoming: Incoming, address: str) -> Caller:
+        """Who asks, if not too often, and if anything they could ask of this route may be theirs.
+
+        Raises DomainError or Refusal.
+        """
+        guard, rates, caller = self._edge.access, self._edge.rates, NOBODY
+        if guard is not None and route.access is not None:
+            incoming.metadata.add(CLIENT_ADDRESS, address)
+            caller = await guard.caller(incoming, route.access)
+            request = context.current()
+            if request is not None:
+                request.caller = caller
+            guard.admit_early(route.access, caller)
+        if rates is not None:
+            key = "" if incoming.api_key is None else digest_of(incoming.api_key).hex()
+            await rates.admitted(route.rates, Asking(address, caller.user_id, key))
+        return caller
+
+    async def _request(
+        self, route: Route, values: tuple[str, ...], incoming: Incoming, caller: Caller
+    ) -> bytes:
+        """What goes to the backend. Raises DomainError, Refusal or ClientLeft."""
         body = await self._body(route, incoming) if route.request.takes_body else b""
         try:
             message = route.request.read(
                 values,
-                scope["query_string"],
+                self._scope["query_string"],
                 body,
                 incoming.content_type,
                 incoming.idempotency_key,
                 last_event_id=incoming.last_event_id,
             )
-            if guard is not None and route.access is not None:
-                guard.admit(route.access, message, caller)
-            wire = route.request.encode(message)
+            if self._edge.access is not None and route.access is not None:
+                self._edge.access.admit(route.access, message, caller)
+            return route.request.encode(message)
         except Refused as refused:
             raise errors.invalid(refused) from None
-        if route.stream is not None:
-            return await self._stream(route, route.stream, wire, incoming)
+
+    async def _unary(self, route: Route, wire: bytes, incoming: Incoming) -> int:
         reply, metadata = await self._call(route, wire, incoming)
         try:
             rendered = route.reply.render(reply)
@@ -254,15 +279,6 @@ class _Exchange:
             out.append((b"location", rendered.location))
         await self._presence.reply(rendered.status, out, rendered.body)
         return rendered.status
-
-    async def _let_in(self, guard: Access, rule: Rule, incoming: Incoming) -> Caller:
-        """Who asks, if anything they could ask of this route may be theirs. Raises DomainError or Refusal."""
-        caller = await guard.caller(incoming, rule)
-        request = context.current()
-        if request is not None:
-            request.caller = caller
-        guard.admit_early(rule, caller)
-        return caller
 
     def _address(self, incoming: Incoming) -> str:
         peer, addresses = self._scope.get("client"), self._edge.addresses

@@ -98,6 +98,12 @@ async def test_it_says_where_it_serves_and_drains_on_sigterm(world: World, backe
         (["--backend", "127.0.0.1:1", "--backend", "no.Such=127.0.0.1:1"], "no.Such"),
         (["--backend", "127.0.0.1:1", "--host", "256.0.0.1"], "cannot listen on 256.0.0.1"),
         (["--backend", "127.0.0.1:1", "--port", "70000"], "0 to 65535"),
+        (["--backend", "127.0.0.1:1", "--allow-origin", "shop.example"], "is no origin"),
+        (["--backend", "127.0.0.1:1", "--trusted-proxy", "here"], "'here' does not appear to be"),
+        (["--backend", "127.0.0.1:1", "--limit-address", "often"], "'often' is no limit"),
+        (["--backend", "127.0.0.1:1", "--limit-store", "oracle://x"], "is no store of limits"),
+        (["--backend", "127.0.0.1:1", "--access"], "nobody could call it"),
+        (["--backend", "127.0.0.1:1", "--access", "--identity", "/nowhere"], "cannot read /nowhere"),
         (["--backend", "shop.example:1"], "calls to shop.example:1 would leave this machine in plaintext"),
         (["--backend", "127.0.0.1:1", "--mesh-certificate", "x.pem"], "go together"),
         (

@@ -17,6 +17,7 @@ async def main(target: str) -> None:
     telemetry.configure_logging("gateway", "info")
     gateway = app.build(FileDescriptorSet.FromString(contracts.descriptor_set()), [target])
     async with app.running(gateway) as running:
+        app.settle()
         await commands.obey(port=running.port)
 
 
