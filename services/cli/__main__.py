@@ -9,7 +9,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from services.cli import admin, demo, events, migrate, probe, refusal, status, up, verify
+from services.cli import admin, demo, events, migrate, probe, refusal, status, trail, up, verify
 
 app = typer.Typer(
     name="bodega",
@@ -22,6 +22,7 @@ for command in (up.up, status.status, demo.demo, verify.verify, migrate.migrate,
     app.command()(command)
 app.add_typer(events.app, name="events")
 app.add_typer(admin.app, name="admin")
+app.add_typer(trail.app, name="audit")
 
 
 @app.callback(invoke_without_command=True)

@@ -47,7 +47,7 @@ def tail(
     ] = "",
 ) -> None:
     """Show events as they happen: time, service, event, subject, trace, content. Ctrl-C ends it."""
-    began = _since(since)
+    began = moment(since)
     services = _services(service or [])
     types = _types(type_ or [])
     shop = endpoints.read(DataFolder(data))
@@ -171,7 +171,7 @@ def _types(wanted: list[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _since(text: str) -> datetime | None:
+def moment(text: str) -> datetime | None:
     """A time of day, of which one without a zone is here; or how long ago. Raises Refused."""
     if not text:
         return None

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import grpc
 
 TIMEOUT_DEFAULT_S = 3.0
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def probe(

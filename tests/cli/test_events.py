@@ -65,9 +65,9 @@ def test_what_makes_no_sense_is_refused(arguments: dict[str, object], complaint:
 
 
 def test_since_is_a_time_or_how_long_ago() -> None:
-    assert events._since("") is None
-    assert events._since("2026-11-21T08:30:00.12+00:00") == AT
-    ago = events._since("10m")
+    assert events.moment("") is None
+    assert events.moment("2026-11-21T08:30:00.12+00:00") == AT
+    ago = events.moment("10m")
     assert ago is not None
     assert timedelta(minutes=9) < datetime.now(UTC) - ago < timedelta(minutes=11)
 

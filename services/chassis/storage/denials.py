@@ -45,7 +45,6 @@ class _Tally:
     """How many of them there were, and when and where the first."""
 
     create_time: int
-    request_id: str
     trace_id: str
     times: int = 0
 
@@ -110,9 +109,7 @@ class Denials:
             raise
 
     def _tally(self, request: RequestContext) -> _Tally:
-        return _Tally(
-            to_micros(self._clock.now()), request.labels.get("request_id", ""), request.trace.trace_id
-        )
+        return _Tally(to_micros(self._clock.now()), request.trace.trace_id)
 
     def _rationed(self, tallies: dict[_Denied, _Tally]) -> Iterable[tuple[_Denied, _Tally]]:
         """As many as there may be rows, those first whose caller is known; the others in one."""
@@ -142,8 +139,9 @@ def _row(denied: _Denied, tally: _Tally) -> dict[str, object]:
         "kind": Kind.DENIED.value,
         "create_time": tally.create_time,
         "times": tally.times,
+        # Nothing of the request: it was refused before anybody looked at what it says.
         "subject": "{}",
-        "request_id": tally.request_id,
+        "request_id": "",
         "trace_id": tally.trace_id,
         **denied._asdict(),
     }

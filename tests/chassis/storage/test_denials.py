@@ -55,7 +55,7 @@ async def test_a_refused_call_is_on_record_with_all_that_matters(store: Notes, n
         "method": METHODS["Read"].path,
         "subject": "{}",
         "outcome": "NOT_ALLOWED",
-        "request_id": "r",
+        "request_id": "",
         "trace_id": request.trace.trace_id,
     }
 
