@@ -9,7 +9,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from services.cli import admin, demo, events, migrate, probe, refusal, status, trail, up, verify
+from services.cli import admin, certs, demo, events, migrate, probe, refusal, status, trail, up, verify
 
 app = typer.Typer(
     name="bodega",
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up.up, status.status, demo.demo, verify.verify, migrate.migrate, probe.probe):
+for command in (up.up, status.status, demo.demo, verify.verify, migrate.migrate, probe.probe, certs.certs):
     app.command()(command)
 app.add_typer(events.app, name="events")
 app.add_typer(admin.app, name="admin")

@@ -146,6 +146,11 @@ class Certificates:
         self._successor = folder / "authority" / "successor.pem"
         self._hosts = tuple(hosts)
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is an authority."""
+        return self._signer.exists()
+
     def of(self, workload: str) -> Path:
         """The file with a workload's certificate and key."""
         return self.folder / workload / "certificate.pem"

@@ -48,8 +48,8 @@ class Endpoints:
     certificates: str = ""
     """The folder they are in."""
 
-    gateway_pid: int = 0
-    nats_pid: int = 0
+    gateway_pid: int | None = None
+    nats_pid: int | None = None
 
     def identity(self, workload: str = OPERATOR) -> "TlsFiles | None":
         """With which a workload of this shop connects to mesh ports and the broker; None if it has no TLS."""

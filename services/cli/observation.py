@@ -75,8 +75,8 @@ def gateway(shop: Endpoints) -> Observation:
     """Asks the edge whether it is ready."""
     answer = _page(urlsplit(shop.gateway).netloc, "/health/ready")
     if answer is None:
-        return Observation("gateway", NO_ANSWER)
-    return Observation("gateway", probe.SERVING if answer.is_success else "NOT_SERVING")
+        return Observation("gateway", NO_ANSWER, pid=shop.gateway_pid)
+    return Observation("gateway", probe.SERVING if answer.is_success else "NOT_SERVING", pid=shop.gateway_pid)
 
 
 def nats(shop: Endpoints) -> Observation:
@@ -89,9 +89,9 @@ def nats(shop: Endpoints) -> Observation:
         ):
             greeting = orjson.loads(lines.readline().removeprefix(b"INFO "))
     except (OSError, ValueError):
-        return Observation("nats", NO_ANSWER)
+        return Observation("nats", NO_ANSWER, pid=shop.nats_pid)
     health = probe.SERVING if greeting.get("jetstream") else "NO JETSTREAM"
-    return Observation("nats", health, version=str(greeting.get("version", "")))
+    return Observation("nats", health, version=str(greeting.get("version", "")), pid=shop.nats_pid)
 
 
 def _page(address: str, path: str) -> httpx.Response | None:
