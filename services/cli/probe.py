@@ -66,8 +66,8 @@ def check(channel: "grpc.Channel", service: str = "", *, timeout_s: float = TIME
 
 
 def seconds(duration: str) -> float:
-    """`5s`, `500ms`, `2m`, or plain seconds. Raises Refused for anything else."""
-    for unit in ("ms", "s", "m", ""):
+    """`5s`, `500ms`, `2m`, `24h`, `7d`, or plain seconds. Raises Refused for anything else."""
+    for unit in (*_UNITS, ""):
         if duration.endswith(unit):
             try:
                 found = float(duration.removesuffix(unit)) * _UNITS.get(unit, 1.0)

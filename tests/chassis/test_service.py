@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
+import sqlalchemy as sa
 
 from services.chassis import client
 from services.chassis.config import ServiceSettings
@@ -13,7 +14,9 @@ from services.chassis.events.envelope import Envelope
 from services.chassis.events.server import NatsServer
 from services.chassis.health import State
 from services.chassis.service import Service, opened
+from services.chassis.storage import audit_trail
 from services.chassis.storage.sqlite import engine_for_migrations
+from services.kernel import errors
 from tests.chassis import playground
 from tests.chassis.events.ledger import Transaction, ids_heard, metadata, say
 from tests.chassis.events.waiting import eventually
@@ -69,9 +72,12 @@ async def test_what_is_published_is_heard_and_both_sides_show_how_far_they_are(t
                     await listener.app.metrics.refresh()
                     return figure(listener, "consumer_lag_events", consumer="listener-order") == 0
 
+                async def noted() -> bool:
+                    await speaker.app.metrics.refresh()
+                    return figure(speaker, "outbox_rows") == 0
+
                 await eventually(caught_up)
-                await speaker.app.metrics.refresh()
-                assert figure(speaker, "outbox_rows") == 0
+                await eventually(noted)
                 assert figure(speaker, "bodega_start_time_seconds")
 
 
@@ -96,3 +102,21 @@ async def test_channels_to_neighbours_are_counted_and_closed_with_the_service(
             methods = {"grpc_service": playground.SERVICE, "grpc_method": "Read"}
             assert figure(service, "grpc_client_started_total", **methods) == 1
     assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+
+async def test_who_was_refused_is_in_the_audit_trail_when_the_service_has_ended(
+    settings: ServiceSettings,
+) -> None:
+    async def refuse(_request: Any, _context: Any) -> Any:
+        raise errors.Forbidden
+
+    async with opened(settings, lambda session, _: Transaction(session)) as service:
+        service.app.serve(playground.add_to_server, {"Read": refuse}, FILE)
+        async with service.app.running(), client.connect(service.app.grpc_address, FILE) as channel:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await Stub(channel).Read(Ping(name="hi"))
+        rows = await service.store.fetch(sa.select(audit_trail.TRAIL))
+        assert figure(service, "audit_denials_lost") == 0
+    assert [(row["kind"], row["outcome"], row["address"]) for row in rows] == [
+        ("denied", "FORBIDDEN", "127.0.0.1")
+    ]

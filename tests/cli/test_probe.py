@@ -62,13 +62,22 @@ def test_a_server_that_is_not_there_is_reported_as_unavailable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("3s", 3.0), ("500ms", 0.5), ("2m", 120.0), ("1.5", 1.5), ("0s", 0.0)]
+    ("text", "seconds"),
+    [
+        ("3s", 3.0),
+        ("500ms", 0.5),
+        ("2m", 120.0),
+        ("24h", 86_400.0),
+        ("7d", 604_800.0),
+        ("1.5", 1.5),
+        ("0s", 0.0),
+    ],
 )
 def test_durations_are_read_with_their_units(text: str, seconds: float) -> None:
     assert probe.seconds(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "s", "-1s", "soon", "infs", "nan", "1h"])
+@pytest.mark.parametrize("text", ["", "s", "-1s", "soon", "infs", "nan", "1y"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(Refused, match="not a duration"):
         probe.seconds(text)
