@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from services.chassis import app, client, tls
+from services.chassis import app, client, telemetry, tls
 from services.chassis.client import line
 from services.chassis.config import ServiceSettings
 from services.chassis.identity.workload import server_name, workload_of
@@ -323,6 +323,23 @@ async def test_a_stream_outlives_the_certificate_it_began_with(
             more.put_nowait(word)
         assert (await stream.read()).name == "after"
         assert await stream.read() is grpc.aio.EOF
+
+
+async def test_a_certificate_that_the_neighbour_does_not_trust_leaves_the_connection_that_stands(
+    papers: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(line, "TAKE_OVER_MAX_S", 0.05)
+    with telemetry.captured() as lines:
+        async with served(papers.of("playground")) as server:
+            ours = papers.of("order")
+            async with client.connect(server.mesh_address, FILE, tls=ours) as channel:
+                first = channel.raw
+                assert await asked(channel) == "order"
+                papers.of("order", signer=stranger())
+                await until(lambda: any("old one stays" in told["event"] for told in lines))
+                assert await asked(channel.without_retries()) == "order"
+                assert channel.raw is first
 
 
 async def test_a_neighbour_that_is_down_meanwhile_is_found_with_the_new_certificate(
