@@ -57,7 +57,7 @@ def reading(url: str) -> Iterator[sa.Connection]:
 
     Takes `sqlite:///path` and whatever else SQLAlchemy can open. Safe beside a service that is running.
     """
-    engine = sa.create_engine(_read_only(url), poolclass=sa.NullPool)
+    engine = sa.create_engine(_read_only(url), poolclass=sa.NullPool, hide_parameters=True)
     try:
         with engine.connect() as connection:
             if engine.dialect.name == "sqlite":

@@ -77,6 +77,7 @@ class Sqlite:
             poolclass=sa.QueuePool,
             pool_size=READERS_MAX,
             max_overflow=0,
+            hide_parameters=True,  # errors are logged, and what was looked for may be an e-mail address
         )
 
     def translate(self, error: Exception) -> Exception:
@@ -114,7 +115,7 @@ class Sqlite:
 
 def engine_for_migrations(url: str) -> sa.Engine:
     """A synchronous engine whose transactions take the write lock at their beginning."""
-    engine = sa.create_engine(url, connect_args={"timeout": 60}, poolclass=sa.NullPool)
+    engine = sa.create_engine(url, connect_args={"timeout": 60}, poolclass=sa.NullPool, hide_parameters=True)
 
     @sa.event.listens_for(engine, "connect")
     def connected(connection: Any, _record: object) -> None:

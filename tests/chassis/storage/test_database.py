@@ -3,6 +3,8 @@
 import asyncio
 import sqlite3
 import threading
+import traceback
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -370,3 +372,16 @@ async def test_what_is_left_for_after_the_commit_is_done_then_and_never_without_
     with pytest.raises(errors.Stale):
         await lost
     assert done == ["kept", "also"]
+
+
+async def test_what_was_looked_for_or_written_is_not_in_an_error(store: Notes) -> None:
+    """Errors that nobody expected are logged, and what they are about may be somebody's secret."""
+    secret = uuid.uuid4().hex
+    nonsense = sa.select(notes.c.id).where(notes.c.text == secret, sa.text("no_such"))
+    with pytest.raises(sa.exc.SQLAlchemyError) as listing:
+        await store.fetch(nonsense)
+    await store.write(lambda tx: tx.add(secret, secret))
+    with pytest.raises(sqlite3.IntegrityError) as writing:
+        await store.write(lambda tx: tx.add(secret, secret))
+    for failed in (listing, writing):
+        assert secret not in "".join(traceback.format_exception(failed.value))
