@@ -12,17 +12,13 @@ from services.chassis.context import AUTHORIZATION
 from services.chassis.identity.caller import NOBODY, Caller
 from services.chassis.identity.tokens import BadToken, Tokens, UnknownKey
 from services.chassis.policy.access import NotSignedIn, Rule
-from services.chassis.server.access import InvalidToken
+from services.chassis.server.access import InvalidToken, IssuerAway
 from services.kernel import errors
 
 _BEARER = "bearer "
 _OUTSIDE = ""  # whoever comes by HTTP is no service of the house
 
 _log = telemetry.logger("access")
-
-
-class IssuerAway(errors.Unavailable):
-    """Who you are cannot be verified right now."""
 
 
 class NoApiKeys(errors.Unauthenticated):

@@ -32,10 +32,10 @@ from services.chassis.events.relay import Relay
 from services.chassis.identity import trust
 from services.chassis.identity.config import KEYS_RPC
 from services.chassis.identity.tokens import Issuer, Tokens
-from services.chassis.identity.workload import workload_serving
+from services.chassis.identity.workload import workload_of, workload_serving
 from services.chassis.observed import observe_consumers, observe_denials, observe_outbox, observe_process
 from services.chassis.paging import Pages
-from services.chassis.server.access import Everyone
+from services.chassis.server.access import Access
 from services.chassis.storage import audit_trail
 from services.chassis.storage.database import Store
 from services.chassis.storage.denials import Denials
@@ -129,7 +129,7 @@ async def opened(
     jetstream = JetStream.connect(settings.nats_url, name=settings.service, tls=settings.tls)
     tokens = Tokens(clock)
     denials = Denials(store, clock=clock)
-    server = App(settings, access=Everyone(), denied=denials.note, clock=clock)
+    server = App(settings, access=Access(tokens, workload_of), denied=denials.note, clock=clock)
     server.background("denials", denials.run)
     observe_denials(server.metrics, denials)
     server.check("events", jetstream.ready, required=False)

@@ -15,11 +15,12 @@ def demo(data: DataOption = DEFAULT) -> None:
 
     from rich.console import Console  # noqa: PLC0415 (heavy)
 
-    from services.cli.shopper import Shopper, Surprise  # noqa: PLC0415 (heavy)
+    from services.cli.shopper import Shopper  # noqa: PLC0415 (heavy)
     from services.cli.story import Visit  # noqa: PLC0415 (heavy)
+    from services.cli.surprise import Surprise  # noqa: PLC0415 (heavy)
 
     try:
-        with Shopper(shop.gateway) as shopper:
+        with Shopper(shop) as shopper:
             Visit(shop, shopper, Console(highlight=False)).run()
     except Surprise as surprise:
         _complain(str(surprise))

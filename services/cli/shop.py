@@ -302,6 +302,7 @@ class Shop:
             *(*_PYTHON, "-m", "gateway", f"--descriptor-set={self.folder.descriptor_set}", *backends),
             *(f"--host={HOST}", f"--port={self._ports.gateway}"),
             f"--operations-port={self._ports.gateway_operations}",
+            "--access",
             f"--mesh-certificate={self._certificates.of(GATEWAY)}",
             f"--mesh-authorities={self._certificates.authorities(GATEWAY)}",
             *(f"--limit-exempt={network}" for network in _THIS_MACHINE),
@@ -321,6 +322,8 @@ class Shop:
             "nats_url": f"nats://{HOST}:{self._ports.nats}",
             "drain_grace_s": DRAIN_GRACE_S,
         }
+        if name != "user":  # which signs, and reads its own table
+            settings["identity__keys_target"] = mesh["user"]
         if name == "order":
             settings |= {f"{other}_target": mesh[other] for other in ("user", "inventory", "payment")}
         if name == "notification":

@@ -1,23 +1,22 @@
-"""Someone who shops over REST: a small client for `bodega demo`, and for tests that need a buyer with a card.
+"""Someone who shops over REST, for `bodega demo` and for tests that need a buyer with a card.
 
-What it sends is what a browser would send; what it returns is the JSON it got.
+Buyers do what is theirs to do, staff the rest: each asks with a token of their own.
 """
 
 import json
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final
 
 import httpx
 
-Json = dict[str, Any]
+from services.cli.edge import Edge, Json, new_id
+from services.cli.endpoints import Endpoints
+from services.cli.signed_in import SignedIn
+from services.cli.staff import Staff, hired
+from services.cli.surprise import Surprise
 
-ANSWER_MAX_S: Final = 15.0  # longer than any deadline in the contracts
 SETTLE_MAX_S: Final = 60.0  # an order whose neighbours were away takes as long as they did
-ASK_EVERY_S: Final = 0.1
 
 APPROVES: Final = "tok_approve"
 DECLINES: Final = "tok_decline"
@@ -27,52 +26,26 @@ CURRENCY: Final = "USD"
 _UNDER_WAY: Final = ("STATE_PENDING", "STATE_REJECTING", "STATE_CANCELLING")
 
 
-class Surprise(Exception):
-    """The shop did not do as it promises; the message says in one line what it did."""
+class Shopper(Edge):
+    """A visitor of a running shop, and those who run it. Asks as the latest buyer unless told otherwise."""
 
-
-def new_id() -> str:
-    """For Idempotency-Key, and to make names that nobody else has."""
-    return str(uuid.uuid4())
-
-
-class Shopper:
-    """A connection to the REST edge."""
-
-    def __init__(self, gateway: str) -> None:
-        self.http = httpx.Client(base_url=gateway, timeout=ANSWER_MAX_S)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.http.close()
-
-    def ask(self, method: str, path: str, *, body: Json | None = None, key: str | None = None) -> Json:
-        """The answer to a request that should succeed. Raises Surprise if it does not."""
-        headers = {"Idempotency-Key": key or new_id()} if method != "GET" else {}
-        try:
-            reply = self.http.request(method, path, json=body, headers=headers)
-        except httpx.HTTPError as error:
-            raise Surprise(f"{method} {path}: no answer ({type(error).__name__})") from None
-        if reply.is_error:
-            raise Surprise(f"{method} {path}: {reply.status_code} {reply.text[:300]}")
-        found: Json = reply.json() if reply.content else {}
-        return found
+    def __init__(self, shop: Endpoints, *, staff: Staff | None = None) -> None:
+        """Without staff new ones are hired. Raises Refused, and Surprise."""
+        super().__init__(shop.gateway)
+        self.staff = staff or hired(shop)
+        self.signed_in: SignedIn
+        """The latest buyer."""
 
     def buyer(self, display_name: str = "Ada", password: str | None = None) -> Json:
-        """A new account that may buy; nobody knows its password unless one is given."""
-        name = f"{display_name.lower()}-{new_id()[:13]}"
-        account = {
-            "email": f"{name}@example.com",
-            "username": name,
-            "password": password or new_id(),
-            "profile": {"displayName": display_name},
-        }
-        user = self.ask("POST", "/api/v1/users", body=account)
-        return self.ask("POST", f"/api/v1/users/{user['userId']}:activate", body={})
+        """A new account that may buy, signed in; nobody else knows its password unless one is given."""
+        user, signed_in = self.register(display_name, password)
+        user = self.ask("POST", f"/api/v1/users/{user['userId']}:activate", body={}, by=self.staff.manager)
+        self.sign_in(signed_in)
+        return user
+
+    def sign_in(self, buyer: SignedIn) -> None:
+        """What is asked from now on is asked by them."""
+        self.signed_in = self.http.auth = buyer
 
     def payment_method(self, user_id: str, provider_token: str = APPROVES) -> Json:
         path = f"/api/v1/users/{user_id}/payment-methods"
@@ -82,12 +55,16 @@ class Shopper:
         """A new product and how many of it there are."""
         price = {"currencyCode": CURRENCY, "units": str(cents // 100), "nanos": cents % 100 * 10_000_000}
         sku = f"{name.split(' ', maxsplit=1)[0].lower()}-{new_id()[:13]}"
-        product = self.ask("POST", "/api/v1/products", body={"sku": sku, "name": name, "price": price})
+        product = self.ask(
+            "POST", "/api/v1/products", body={"sku": sku, "name": name, "price": price}, by=self.staff.keeper
+        )
         self.set_stock(product["productId"], on_hand)
         return product
 
     def set_stock(self, product_id: str, on_hand: int) -> Json:
-        return self.ask("PUT", f"/api/v1/products/{product_id}/stock", body={"onHand": str(on_hand)})
+        return self.ask(
+            "PUT", f"/api/v1/products/{product_id}/stock", body={"onHand": str(on_hand)}, by=self.staff.keeper
+        )
 
     def available(self, product_id: str) -> int:
         found = self.ask("GET", f"/api/v1/products/{product_id}/availability")
@@ -107,15 +84,20 @@ class Shopper:
 
     def ship(self, order_id: str, tracking_reference: str) -> Json:
         body = {"state": "STATE_SHIPPED", "trackingReference": tracking_reference}
-        return self.ask("PUT", f"/api/v1/orders/{order_id}/status", body=body)
+        return self.ask("PUT", f"/api/v1/orders/{order_id}/status", body=body, by=self.staff.keeper)
 
     def deliver(self, order_id: str) -> Json:
-        return self.ask("PUT", f"/api/v1/orders/{order_id}/status", body={"state": "STATE_DELIVERED"})
+        return self.ask(
+            "PUT",
+            f"/api/v1/orders/{order_id}/status",
+            body={"state": "STATE_DELIVERED"},
+            by=self.staff.keeper,
+        )
 
     def refund(self, order_id: str, lines: dict[str, int], *, return_stock: bool, reason: str) -> Json:
         """The order as it is once the price of these pieces was given back."""
         body = {"lines": _lines(lines), "returnStock": return_stock, "reason": reason}
-        asked = self.ask("POST", f"/api/v1/orders/{order_id}:refund", body=body)
+        asked = self.ask("POST", f"/api/v1/orders/{order_id}:refund", body=body, by=self.staff.helper)
 
         def refunds_done(events: list[Json]) -> bool:
             return sum("refunded" in event for event in events) == sum(
@@ -163,17 +145,6 @@ class Shopper:
     def notifications(self, user_id: str) -> list[Json]:
         found = self.ask("GET", f"/api/v1/users/{user_id}/notifications?pageSize=200")
         return list(found.get("notifications", []))
-
-    def eventually(
-        self, ask: Callable[[], Any], enough: Callable[[Any], bool], what: str, within_s: float
-    ) -> Any:
-        """Asks until the answer is enough. Raises Surprise if it is not in time."""
-        give_up = time.monotonic() + within_s
-        while not enough(answer := ask()):
-            if time.monotonic() > give_up:
-                raise Surprise(f"not within {within_s:g} s: {what}")
-            time.sleep(ASK_EVERY_S)
-        return answer
 
 
 def order(user_id: str, payment_method_id: str, lines: dict[str, int], *, wait: bool = True) -> Json:

@@ -10,8 +10,11 @@ from rich.console import Console
 
 from services.cli import shopper as shopping
 from services.cli import timeline
+from services.cli.edge import Json, new_id
 from services.cli.endpoints import Endpoints
-from services.cli.shopper import ANSWER_MAX_S, DECLINES, Json, Shopper, Surprise, new_id
+from services.cli.shopper import DECLINES, Shopper
+from services.cli.signed_in import ANSWER_MAX_S
+from services.cli.surprise import Surprise
 
 TOLD_MAX_S: Final = 20.0  # messages are off the critical path, and arrive within moments
 
@@ -162,12 +165,13 @@ class Visit:
     def _via_grpc(self, order_id: str) -> Json:
         """The same order from its service itself, past the edge."""
         request = order_pb2.GetOrderRequest(order_id=order_id)
+        metadata = (("authorization", self._shopper.signed_in.bearer(self._shop.gateway)),)
         with grpc.insecure_channel(self._shop.services["order"].grpc) as channel:
             stub: Any = order_pb2_grpc.OrderServiceStub(
                 cast("Any", channel)
             )  # typed for async channels alone
             try:
-                found = stub.GetOrder(request, timeout=ANSWER_MAX_S)
+                found = stub.GetOrder(request, timeout=ANSWER_MAX_S, metadata=metadata)
             except grpc.RpcError as error:
                 raise Surprise(f"GetOrder over gRPC: {error.code().name}") from None
         self._say(f"over gRPC, order {order_id}: {order_pb2.Order.State.Name(found.state)}")

@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 
 from services.cli import shopper as shopping
+from services.cli.edge import new_id
+from services.cli.endpoints import Endpoints
 from services.cli.refusal import Refused
 from services.cli.shop import Shop
 from services.cli.shopper import Shopper
+from tests.cheap_passwords import CHEAP_PASSWORDS
 
+USER = {**CHEAP_PASSWORDS, "BODEGA_USER__LOG_LEVEL": "debug"}
 DIES_BEFORE_CAPTURE = {"BODEGA_FAILPOINTS": "order.capture_payment.before=exit"}
 
 
@@ -20,13 +24,13 @@ def variables_of(pid: int) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
 
-def visit(gateway: str) -> Any:
+def visit(shop: Endpoints) -> Any:
     """An order as it is once it is settled, whoever dies meanwhile."""
-    with Shopper(gateway) as shopper:
+    with Shopper(shop) as shopper:
         buyer = shopper.buyer()["userId"]
         card = shopper.payment_method(buyer)["paymentMethodId"]
         product = shopper.product("Mug", cents=900, on_hand=1)["productId"]
-        body, key = shopping.order(buyer, card, {product: 1}, wait=False), shopping.new_id()
+        body, key = shopping.order(buyer, card, {product: 1}, wait=False), new_id()
         return shopper.eventually(
             lambda: shopper.http.post("/api/v1/orders", json=body, headers={"Idempotency-Key": key}),
             lambda reply: reply.status_code == 201 and reply.json()["state"] == "STATE_CONFIRMED",
@@ -36,13 +40,13 @@ def visit(gateway: str) -> Any:
 
 
 async def test_a_shop_survives_what_tests_do_to_it(tmp_path: Path) -> None:
-    async with Shop(tmp_path / "shop", environment={"user": {"BODEGA_USER__LOG_LEVEL": "debug"}}) as shop:
+    async with Shop(tmp_path / "shop", environment={"user": USER}) as shop:
         assert b"BODEGA_USER__LOG_LEVEL=debug" in variables_of(shop.programs.pid("user"))
 
         await shop.programs.restart("order", DIES_BEFORE_CAPTURE)
         await shop.wait_ready()
         starts, exits = shop.programs.starts("order"), shop.programs.exits("order")
-        order = await asyncio.to_thread(visit, shop.endpoints.gateway)
+        order = await asyncio.to_thread(visit, shop.endpoints)
         assert order["state"] == "STATE_CONFIRMED"
         assert await shop.programs.wait_exit("order", exits=exits + 1) == 137
         await shop.programs.wait_ready("order", starts=starts + 1)
@@ -53,7 +57,7 @@ async def test_a_shop_survives_what_tests_do_to_it(tmp_path: Path) -> None:
         await shop.programs.stop()
         await shop.programs.start()
         await shop.wait_ready()
-        assert (await asyncio.to_thread(visit, shop.endpoints.gateway))["state"] == "STATE_CONFIRMED"
+        assert (await asyncio.to_thread(visit, shop.endpoints))["state"] == "STATE_CONFIRMED"
 
 
 async def test_a_shop_that_cannot_start_leaves_nothing_running(tmp_path: Path) -> None:

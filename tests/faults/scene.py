@@ -17,6 +17,9 @@ from services.chassis.policy.backoff import Backoff
 from services.cli.data_folder import SERVICES
 from services.cli.restarts import RestartPolicy
 from services.cli.shop import Shop
+from services.cli.signed_in import SignedIn
+from services.cli.staff import Staff, hired
+from tests.cheap_passwords import CHEAP_PASSWORDS
 from tests.faults import books
 
 WAIT_S: Final = 45.0  # for what takes a second or two on a machine that has nothing else to do
@@ -45,6 +48,10 @@ class Scene:
     shop: Shop
     home: Path
     http: httpx.AsyncClient = field(init=False)
+    staff: Staff = field(init=False)
+    signed_in: SignedIn = field(init=False)
+    """The buyer."""
+
     user_id: str = ""
     methods: dict[str, str] = field(default_factory=dict)
     product_id: str = ""
@@ -72,20 +79,22 @@ class Scene:
         await self.shop.stop()
 
     async def furnish(self) -> None:
-        self.user_id = await self.user()
+        self.staff = await asyncio.to_thread(hired, self.shop.endpoints)
+        self.user_id, self.signed_in = await self.user()
         for card in CARDS:
             self.methods[card] = await self.card(card)
         self.product_id = await self.product(stock=100_000)
 
     # What people do
 
-    async def user(self) -> str:
+    async def user(self) -> tuple[str, SignedIn]:
+        """A new account that may buy: its id, and its owner."""
         number = next(self._numbers)
         name = f"buyer-{number}-{uuid.uuid4().hex[:8]}"
-        body = {"email": f"{name}@example.com", "username": name, "password": "correct horse battery"}
-        user = await self.ask("POST", "/users", body)
-        await self.ask("POST", f"/users/{user['userId']}:activate", {})
-        return str(user["userId"])
+        email, password = f"{name}@example.com", "correct horse battery"
+        user = await self.ask("POST", "/users", {"email": email, "username": name, "password": password})
+        await self.ask("POST", f"/users/{user['userId']}:activate", {}, by=self.staff.manager)
+        return str(user["userId"]), SignedIn(email, password)
 
     async def card(self, kind: str) -> str:
         body = {"providerToken": f"tok_{kind}"}
@@ -95,9 +104,11 @@ class Scene:
     async def product(self, *, stock: int) -> str:
         sku = f"SKU-{next(self._numbers)}-{uuid.uuid4().hex[:8]}"
         price = {"currencyCode": "USD", "units": str(PRICE_UNITS)}
-        product = await self.ask("POST", "/products", {"sku": sku, "name": "A thing", "price": price})
+        body = {"sku": sku, "name": "A thing", "price": price}
+        product = await self.ask("POST", "/products", body, by=self.staff.keeper)
         product_id = str(product["productId"])
-        await self.ask("PUT", f"/products/{product_id}/stock", {"onHand": str(stock)})
+        body = {"onHand": str(stock)}
+        await self.ask("PUT", f"/products/{product_id}/stock", body, by=self.staff.keeper)
         return product_id
 
     async def buy(self, *, card: str = "approve", product_id: str = "", key: str = "") -> Json:
@@ -192,15 +203,21 @@ class Scene:
         """The buyer was sent these messages about the order, each once."""
         await self.until(lambda: books.told(self.shop, order["orderId"]), lambda told: told == titles)
 
-    async def ask(self, verb: str, path: str, body: Json | None = None, *, key: str = "") -> Json:
-        """What a patient client gets: tries again, with the same Idempotency-Key, whatever is "not now"."""
+    async def ask(
+        self, verb: str, path: str, body: Json | None = None, *, key: str = "", by: SignedIn | None = None
+    ) -> Json:
+        """What a patient client gets: tries again, with the same Idempotency-Key, whatever is "not now".
+
+        Asks as the buyer, once there is one, unless told otherwise.
+        """
         headers = {"Idempotency-Key": key or str(uuid.uuid4())} if verb != "GET" else {}
+        auth = by or (self.signed_in if hasattr(self, "signed_in") else None)
         problem: object = None
         try:
             async with asyncio.timeout(WAIT_S):
                 while True:
                     try:
-                        answer = await self.http.request(verb, path, json=body, headers=headers)
+                        answer = await self.http.request(verb, path, json=body, headers=headers, auth=auth)
                     except httpx.TransportError as error:
                         problem = repr(error)
                     else:
@@ -316,7 +333,8 @@ class Scene:
 
 def shop_in(home: Path) -> Shop:
     environment = {
-        name: {**QUICK, failpoints.FILE_VARIABLE: str(failpoint_file(home, name))} for name in SERVICES
+        name: {**QUICK, **CHEAP_PASSWORDS, failpoints.FILE_VARIABLE: str(failpoint_file(home, name))}
+        for name in SERVICES
     }
     at_once = RestartPolicy(Backoff(first_s=0.01, max_s=0.01), healthy_after_s=0.0)
     return Shop(home / "data", environment=environment, restarts=at_once)

@@ -80,10 +80,11 @@ async def test_no_late_call_moves_goods_or_money(
 @asynccontextmanager
 async def late_calls(scene: Scene, order: Json) -> AsyncIterator[dict[str, Call]]:
     """Each step of the order again, as nobody remembers it: under a new request id."""
-    at = scene.shop.endpoints.services
+    shop = scene.shop.endpoints
+    at, saga = shop.services, shop.identity("order")
     async with (
-        client.connect(at["inventory"].grpc, inventory_pb2.DESCRIPTOR) as inventory,
-        client.connect(at["payment"].grpc, payment_pb2.DESCRIPTOR) as payment,
+        client.connect(at["inventory"].mesh, inventory_pb2.DESCRIPTOR, tls=saga) as inventory,
+        client.connect(at["payment"].mesh, payment_pb2.DESCRIPTOR, tls=saga) as payment,
     ):
         stock = inventory_pb2_grpc.InventoryServiceStub(inventory)
         money = payment_pb2_grpc.PaymentServiceStub(payment)

@@ -33,7 +33,8 @@ async def test_orders_are_accepted_though_the_user_service_dies_being_asked(scen
 @pytest.mark.parametrize("site", ["outbox.publish.before", "outbox.mark.before"])
 async def test_an_account_is_told_of_once_though_the_user_service_dies_at(scene: Scene, site: str) -> None:
     async def register() -> Json:
-        return {"userId": await scene.user()}
+        user_id, _ = await scene.user()
+        return {"userId": user_id}
 
     [user] = await scene.survives("user", f"{site}=exit", register())
     await scene.until(

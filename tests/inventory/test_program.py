@@ -19,14 +19,15 @@ from google.type.money_pb2 import Money
 
 from services.chassis import audit as chassis_audit
 from services.chassis import client, failpoints
-from services.chassis.events.server import NatsServer
 from services.chassis.testing import free_port
 from services.inventory import tables
 from services.inventory.__main__ import assembled
 from services.inventory.config import Settings
+from tests.chassis.proofs import Proofs, proving
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 20.0  # for what takes a second
+KEEPER = str(uuid.uuid4())
 
 Figures = Callable[[], dict[str, dict[str, int]]]
 
@@ -37,17 +38,23 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.fixture
+async def proofs(tmp_path: Path) -> AsyncIterator[Proofs]:
+    async with proving(tmp_path) as made:
+        yield made
+
+
 @asynccontextmanager
 async def program(
-    url: str, *, failpoint: str = ""
+    proofs: Proofs, url: str, *, failpoint: str = ""
 ) -> AsyncIterator[tuple[client.Channel, asyncio.subprocess.Process]]:
-    """`python -m services.inventory` on free ports, ready. There is no broker: it serves without one."""
-    grpc_port, operations_port = free_port(), free_port()
+    """`python -m services.inventory` on free ports, ready. There is no broker: it serves without."""
+    mesh_port, operations_port = free_port(), free_port()
     environment = {
         **os.environ,
+        **proofs.environment("inventory"),
         "BODEGA_INVENTORY__DATABASE_URL": url,
-        "BODEGA_INVENTORY__GUESTS_PLAINTEXT": "true",
-        "BODEGA_INVENTORY__GRPC_PORT": str(grpc_port),
+        "BODEGA_INVENTORY__MESH_PORT": str(mesh_port),
         "BODEGA_INVENTORY__OPERATIONS_PORT": str(operations_port),
         "BODEGA_INVENTORY__NATS_URL": f"nats://127.0.0.1:{free_port()}",
         failpoints.VARIABLE: failpoint,
@@ -63,7 +70,7 @@ async def program(
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{operations_port}") as operations:
             await eventually(lambda: _ready(operations, process))
-        async with client.connect(f"127.0.0.1:{grpc_port}", pb.DESCRIPTOR) as channel:
+        async with proofs.connect(f"127.0.0.1:{mesh_port}", pb.DESCRIPTOR, workload="order") as channel:
             yield channel, process
     finally:
         if process.returncode is None:
@@ -79,26 +86,24 @@ async def _ready(operations: httpx.AsyncClient, process: asyncio.subprocess.Proc
         return False
 
 
-async def beans(channel: client.Channel, on_hand: int) -> str:
-    product = await CatalogServiceStub(channel).CreateProduct(
-        pb.CreateProductRequest(
-            product=pb.Product(sku="B-1", name="Beans", price=Money(currency_code="EUR", units=5))
+async def beans(proofs: Proofs, channel: client.Channel, on_hand: int) -> str:
+    beans = pb.Product(sku="B-1", name="Beans", price=Money(currency_code="EUR", units=5))
+    with proofs.asking(KEEPER, "warehouse"):
+        product = await CatalogServiceStub(channel).CreateProduct(pb.CreateProductRequest(product=beans))
+        await InventoryServiceStub(channel).SetStock(
+            pb.SetStockRequest(product_id=product.product_id, on_hand=on_hand)
         )
-    )
-    await InventoryServiceStub(channel).SetStock(
-        pb.SetStockRequest(product_id=product.product_id, on_hand=on_hand)
-    )
     return product.product_id
 
 
 async def test_what_happens_is_told_to_the_broker(
-    url: str, tmp_path: Path, check_invariants: Figures
+    proofs: Proofs, url: str, tmp_path: Path, check_invariants: Figures
 ) -> None:
-    async with NatsServer(tmp_path / "nats") as broker:
-        settings = Settings(service="inventory", guests_plaintext=True, database_url=url, nats_url=broker.url)
+    async with proofs.broker(tmp_path / "nats") as broker:
+        settings = Settings(**proofs.settings("inventory"), database_url=url, nats_url=broker.url)
         async with assembled(settings) as server, server.running():
-            async with client.connect(server.grpc_address, pb.DESCRIPTOR) as channel:
-                await beans(channel, 5)
+            async with proofs.connect(server.mesh_address, pb.DESCRIPTOR, workload="order") as channel:
+                await beans(proofs, channel, 5)
             await eventually(lambda: _all_published(url))
     assert check_invariants()["stock.told"] == {"facts": 1, "unpublished": 0, "violations": 0}
 
@@ -109,17 +114,17 @@ async def _all_published(url: str) -> bool:
     return len(rows) == 2 and None not in rows
 
 
-async def test_it_stops_cleanly_when_asked_to(url: str) -> None:
-    async with program(url) as (channel, process):
-        await beans(channel, 5)
+async def test_it_stops_cleanly_when_asked_to(proofs: Proofs, url: str) -> None:
+    async with program(proofs, url) as (channel, process):
+        await beans(proofs, channel, 5)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(WAIT_S):
             assert await process.wait() == 0
 
 
-async def test_a_watcher_does_not_hold_up_the_stop_and_is_let_go_in_peace(url: str) -> None:
-    async with program(url) as (channel, process):
-        request = pb.WatchStockRequest(product_id=await beans(channel, 5))
+async def test_a_watcher_does_not_hold_up_the_stop_and_is_let_go_in_peace(proofs: Proofs, url: str) -> None:
+    async with program(proofs, url) as (channel, process):
+        request = pb.WatchStockRequest(product_id=await beans(proofs, channel, 5))
         call = InventoryServiceStub(channel).WatchStock(request)
         replies = aiter(call)
         async with asyncio.timeout(WAIT_S):
@@ -133,12 +138,12 @@ async def test_a_watcher_does_not_hold_up_the_stop_and_is_let_go_in_peace(url: s
 
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_return_killed_around_its_commit_brings_the_goods_back_once(
-    url: str, check_invariants: Figures, when: str
+    proofs: Proofs, url: str, check_invariants: Figures, when: str
 ) -> None:
     order_id, return_id = str(uuid.uuid4()), str(uuid.uuid4())
-    async with program(url, failpoint=f"inventory.return.commit.{when}=exit") as (channel, process):
+    async with program(proofs, url, failpoint=f"inventory.return.commit.{when}=exit") as (channel, process):
         inventory = InventoryServiceStub(channel)
-        line = pb.ReserveLine(product_id=await beans(channel, 5), quantity=2)
+        line = pb.ReserveLine(product_id=await beans(proofs, channel, 5), quantity=2)
         await inventory.ReserveStock(pb.ReserveStockRequest(order_id=order_id, lines=[line]))
         await inventory.CommitStock(pb.CommitStockRequest(order_id=order_id))
         request = pb.ReturnStockRequest(order_id=order_id, return_id=return_id, lines=[line])
@@ -147,7 +152,7 @@ async def test_a_return_killed_around_its_commit_brings_the_goods_back_once(
         async with asyncio.timeout(WAIT_S):
             assert await process.wait() == failpoints.EXIT_CODE
     assert check_invariants()["stock.returns"]["returned"] == (0 if when == "before" else 2)
-    async with program(url) as (channel, _):
+    async with program(proofs, url) as (channel, _):
         inventory = InventoryServiceStub(channel)
         for request_id in ("", "again"):
             request.request_id = request_id
@@ -157,18 +162,18 @@ async def test_a_return_killed_around_its_commit_brings_the_goods_back_once(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_reserve_killed_around_its_commit_is_made_once(
-    url: str, check_invariants: Figures, when: str
+    proofs: Proofs, url: str, check_invariants: Figures, when: str
 ) -> None:
     order_id = str(uuid.uuid4())
-    async with program(url, failpoint=f"inventory.reserve.commit.{when}=exit") as (channel, process):
-        line = pb.ReserveLine(product_id=await beans(channel, 5), quantity=2)
+    async with program(proofs, url, failpoint=f"inventory.reserve.commit.{when}=exit") as (channel, process):
+        line = pb.ReserveLine(product_id=await beans(proofs, channel, 5), quantity=2)
         request = pb.ReserveStockRequest(order_id=order_id, lines=[line], request_id="step-1")
         with pytest.raises(grpc.aio.AioRpcError):
             await InventoryServiceStub(channel).ReserveStock(request)
         async with asyncio.timeout(WAIT_S):
             assert await process.wait() == failpoints.EXIT_CODE
     assert check_invariants()["stock.orders"]["reserved"] == (0 if when == "before" else 1)
-    async with program(url) as (channel, _):
+    async with program(proofs, url) as (channel, _):
         inventory = InventoryServiceStub(channel)
         first = await inventory.ReserveStock(request)
         assert await inventory.ReserveStock(request) == first
@@ -177,12 +182,12 @@ async def test_a_reserve_killed_around_its_commit_is_made_once(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_release_killed_around_its_commit_undoes_once(
-    url: str, check_invariants: Figures, when: str
+    proofs: Proofs, url: str, check_invariants: Figures, when: str
 ) -> None:
     order_id = str(uuid.uuid4())
-    async with program(url, failpoint=f"inventory.release.commit.{when}=exit") as (channel, process):
+    async with program(proofs, url, failpoint=f"inventory.release.commit.{when}=exit") as (channel, process):
         inventory = InventoryServiceStub(channel)
-        line = pb.ReserveLine(product_id=await beans(channel, 5), quantity=2)
+        line = pb.ReserveLine(product_id=await beans(proofs, channel, 5), quantity=2)
         await inventory.ReserveStock(pb.ReserveStockRequest(order_id=order_id, lines=[line]))
         await inventory.CommitStock(pb.CommitStockRequest(order_id=order_id))
         with pytest.raises(grpc.aio.AioRpcError):
@@ -190,7 +195,7 @@ async def test_a_release_killed_around_its_commit_undoes_once(
         async with asyncio.timeout(WAIT_S):
             assert await process.wait() == failpoints.EXIT_CODE
     check_invariants()
-    async with program(url) as (channel, _):
+    async with program(proofs, url) as (channel, _):
         inventory = InventoryServiceStub(channel)
         await inventory.ReleaseStock(pb.ReleaseStockRequest(order_id=order_id, request_id="undo"))
         await inventory.ReleaseStock(pb.ReleaseStockRequest(order_id=order_id, request_id="undo again"))

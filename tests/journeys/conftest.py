@@ -1,6 +1,7 @@
 """A whole shop as people run it, one for all journeys of a test process."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from services.cli import endpoints
 from services.cli.data_folder import DataFolder
 from services.cli.endpoints import Endpoints
 from services.cli.shopper import Shopper
+from services.cli.staff import Staff, hired
+from tests.cheap_passwords import CHEAP_PASSWORDS
 
 READY_MAX_S = 90.0
 STOP_MAX_S = 60.0
@@ -28,7 +31,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with (
         output.open("wb") as file,
         subprocess.Popen(
-            [*command, "--gateway-port=0", "--grpc-port-base=0"], stdout=file, stderr=file
+            [*command, "--gateway-port=0", "--grpc-port-base=0"],
+            stdout=file,
+            stderr=file,
+            env={**os.environ, **CHEAP_PASSWORDS},
         ) as process,
     ):
         try:
@@ -52,9 +58,14 @@ def shop(data: Path) -> Endpoints:
     return endpoints.read(DataFolder(data))
 
 
+@pytest.fixture(scope="session")
+def staff(shop: Endpoints) -> Staff:
+    return hired(shop)
+
+
 @pytest.fixture
-def shopper(shop: Endpoints) -> Iterator[Shopper]:
-    with Shopper(shop.gateway) as made:
+def shopper(shop: Endpoints, staff: Staff) -> Iterator[Shopper]:
+    with Shopper(shop, staff=staff) as made:
         yield made
 
 

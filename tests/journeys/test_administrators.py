@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.shopper import Shopper, Surprise, new_id
+from services.cli.edge import new_id
+from services.cli.shopper import Shopper
+from services.cli.surprise import Surprise
 
 RUN_MAX_S = 60.0
 

@@ -6,8 +6,9 @@ from bodega.user.v1 import api_key_pb2
 from bodega.user.v1.api_key_pb2_grpc import ApiKeyServiceStub
 
 from services.chassis import client, status
+from services.cli.edge import new_id
 from services.cli.endpoints import Endpoints
-from services.cli.shopper import Shopper, new_id
+from services.cli.shopper import Shopper
 
 
 async def exchanged(shop: Endpoints, secret: str) -> api_key_pb2.ExchangeApiKeyResponse:

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from services.cli import shopper as shopping
-from services.cli.shopper import Shopper, new_id
+from services.cli.edge import new_id
+from services.cli.shopper import Shopper
 
 # What only the inside of a program says: names of Python, of gRPC's C core and of databases.
 _INSIDES = re.compile(
@@ -75,8 +76,10 @@ def test_an_unknown_product(counter: Counter) -> None:
     refused(reply, 404, "NOT_FOUND", "PRODUCT_NOT_FOUND")
 
 
-def test_an_unknown_buyer(counter: Counter) -> None:
-    refused(counter.post(json=counter.order(userId=new_id())), 404, "NOT_FOUND", "BUYER_NOT_FOUND")
+def test_a_buyer_who_is_somebody_else_is_as_good_as_nobody(counter: Counter) -> None:
+    other, _ = counter.shopper.register("Eve")
+    for user_id in (other["userId"], new_id(), "me"):
+        refused(counter.post(json=counter.order(userId=user_id)), 404, "NOT_FOUND", "NOT_FOUND")
 
 
 @pytest.mark.parametrize("quantity", ["-1", "0", "1000001", "9223372036854775807"])
@@ -101,9 +104,9 @@ def test_another_currency(counter: Counter) -> None:
 def test_every_violation_is_named_at_once(counter: Counter) -> None:
     body = counter.lines(
         {"productId": "mug", "quantity": "1"}, {"productId": counter.product, "quantity": "-5"}
-    ) | {"currency": "dollars", "userId": "me"}
+    ) | {"currency": "dollars", "paymentMethodId": "card"}
     error = refused(counter.post(json=body), 400, "INVALID_ARGUMENT", "INVALID_REQUEST")
-    assert fields(error) == ["currency", "lines[0].product_id", "lines[1].quantity", "user_id"]
+    assert fields(error) == ["currency", "lines[0].product_id", "lines[1].quantity", "payment_method_id"]
 
 
 MALFORMED = {
@@ -116,7 +119,6 @@ MALFORMED = {
     "deeply nested": b"[" * 100_000,
     "a number too large": b'{"lines": 1e999999}',
     "not a number": b'{"lines": NaN}',
-    "no body": b"",
 }
 
 
@@ -124,6 +126,11 @@ MALFORMED = {
 def test_a_body_that_is_not_what_it_should_be(counter: Counter, content: bytes) -> None:
     reply = counter.post(content=content, headers={"content-type": "application/json"})
     assert refused_somehow(reply)["status"] == "INVALID_ARGUMENT"
+
+
+def test_no_body_names_no_buyer(counter: Counter) -> None:
+    reply = counter.post(content=b"", headers={"content-type": "application/json"})
+    refused(reply, 403, "PERMISSION_DENIED", "NOT_ALLOWED")
 
 
 WRONG_TYPES: dict[str, list[Any]] = {
@@ -144,14 +151,16 @@ def test_a_field_that_is_not_what_it_should_be(counter: Counter, field: str, val
 
 @pytest.mark.parametrize("path", ["orders/42", "orders/42/events", "products/-", "users/me", "payments/%00"])
 def test_an_id_of_the_wrong_shape(counter: Counter, path: str) -> None:
-    reply = counter.shopper.http.get(f"/api/v1/{path}")
+    reply = counter.shopper.http.get(f"/api/v1/{path}", auth=counter.shopper.staff.helper)
     refused(reply, 400, "INVALID_ARGUMENT", "INVALID_REQUEST")
 
 
 @pytest.mark.parametrize("path", ["orders", "products", "users"])
 @pytest.mark.parametrize("token", ["made-up", "AAAA", "%F0%9F%98%80", "a" * 1000])
 def test_a_page_token_that_nobody_gave_out(counter: Counter, path: str, token: str) -> None:
-    reply = counter.shopper.http.get(f"/api/v1/{path}", params={"pageToken": token})
+    reply = counter.shopper.http.get(
+        f"/api/v1/{path}", params={"pageToken": token}, auth=counter.shopper.staff.helper
+    )
     refused(reply, 400, "INVALID_ARGUMENT", "INVALID_PAGE_TOKEN")
 
 

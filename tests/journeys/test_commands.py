@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from services.cli import shopper as shopping
+from services.cli.edge import new_id
 from services.cli.endpoints import Endpoints
-from services.cli.shopper import Shopper, new_id
+from services.cli.shopper import Shopper
 
 RUN_MAX_S = 110.0
 
@@ -65,7 +66,7 @@ async def test_verify_of_a_shop_that_is_busy_takes_no_movement_for_a_violation(
             bought += 1
         return bought
 
-    async with httpx.AsyncClient(base_url=shop.gateway, timeout=30.0) as client:
+    async with httpx.AsyncClient(base_url=shop.gateway, timeout=30.0, auth=shopper.signed_in) as client:
         buyers = [asyncio.create_task(keep_buying(client)) for _ in range(4)]
         done = await asyncio.to_thread(bodega, "verify", "--data", str(data), "--settle", "3s")
         stop.set()

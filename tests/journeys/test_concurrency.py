@@ -6,16 +6,18 @@ from collections import Counter
 import httpx
 
 from services.cli import shopper as shopping
-from services.cli.endpoints import Endpoints
-from services.cli.shopper import Shopper, new_id
+from services.cli.edge import Json, new_id
+from services.cli.shopper import Shopper
 
 ANSWER_MAX_S = 30.0
 
 
-async def post_all(shop: Endpoints, bodies: list[shopping.Json], keys: list[str]) -> list[httpx.Response]:
+async def post_all(shopper: Shopper, bodies: list[Json], keys: list[str]) -> list[httpx.Response]:
     """Sends all orders at the same time, a connection each."""
     limits = httpx.Limits(max_connections=len(bodies))
-    async with httpx.AsyncClient(base_url=shop.gateway, timeout=ANSWER_MAX_S, limits=limits) as client:
+    async with httpx.AsyncClient(
+        base_url=shopper.gateway, timeout=ANSWER_MAX_S, limits=limits, auth=shopper.signed_in
+    ) as client:
         return await asyncio.gather(
             *(
                 client.post("/api/v1/orders", json=body, headers={"Idempotency-Key": key})
@@ -24,13 +26,13 @@ async def post_all(shop: Endpoints, bodies: list[shopping.Json], keys: list[str]
         )
 
 
-async def test_fifty_orders_for_ten_pieces_confirm_exactly_ten(shop: Endpoints, shopper: Shopper) -> None:
+async def test_fifty_orders_for_ten_pieces_confirm_exactly_ten(shopper: Shopper) -> None:
     buyer = shopper.buyer()["userId"]
     card = shopper.payment_method(buyer)["paymentMethodId"]
     product = shopper.product("Rare grinder", cents=24900, on_hand=10)["productId"]
 
     bodies = [shopping.order(buyer, card, {product: 1}, wait=False)] * 50
-    replies = await post_all(shop, bodies, [new_id() for _ in bodies])
+    replies = await post_all(shopper, bodies, [new_id() for _ in bodies])
     assert {reply.status_code for reply in replies} == {201}
     order_ids = {reply.json()["orderId"] for reply in replies}
     assert len(order_ids) == 50
@@ -47,15 +49,13 @@ async def test_fifty_orders_for_ten_pieces_confirm_exactly_ten(shop: Endpoints, 
     assert {order.get("paymentId") for order in orders if order not in confirmed} == {None}
 
 
-async def test_twenty_creations_with_one_key_are_one_order_and_one_charge(
-    shop: Endpoints, shopper: Shopper
-) -> None:
+async def test_twenty_creations_with_one_key_are_one_order_and_one_charge(shopper: Shopper) -> None:
     buyer = shopper.buyer()["userId"]
     card = shopper.payment_method(buyer)["paymentMethodId"]
     product = shopper.product("Mug", cents=900, on_hand=20)["productId"]
 
     bodies = [shopping.order(buyer, card, {product: 1})] * 20
-    replies = await post_all(shop, bodies, [new_id()] * 20)
+    replies = await post_all(shopper, bodies, [new_id()] * 20)
     assert {reply.status_code for reply in replies} == {201}
     (body,) = {reply.text for reply in replies}
     assert '"STATE_CONFIRMED"' in body

@@ -11,8 +11,9 @@ from bodega.order.v1 import order_pb2, order_pb2_grpc
 
 from services.chassis import status
 from services.cli import shopper as shopping
+from services.cli.edge import new_id
 from services.cli.endpoints import Endpoints
-from services.cli.shopper import Shopper, new_id
+from services.cli.shopper import Shopper
 
 ANSWER_MAX_S = 15.0
 
@@ -25,6 +26,11 @@ def facts(timeline: list[dict[str, Any]]) -> list[str]:
         for name in event
         if name not in ("version", "time", "traceId", "actor", "onBehalfOf", "requestId")
     ]
+
+
+def signed_in(shopper: Shopper) -> tuple[tuple[str, str], ...]:
+    """What goes with calls of the buyer's past the edge."""
+    return (("authorization", shopper.signed_in.bearer(shopper.gateway)),)
 
 
 @pytest.fixture
@@ -133,7 +139,7 @@ def test_a_price_that_changed_is_not_what_was_agreed(shopper: Shopper) -> None:
     card = shopper.payment_method(buyer)["paymentMethodId"]
     product = shopper.product("Mug", cents=900, on_hand=1)["productId"]
     price = {"price": {"currencyCode": "USD", "units": "10"}}
-    shopper.ask("PUT", f"/api/v1/products/{product}/price", body=price)
+    shopper.ask("PUT", f"/api/v1/products/{product}/price", body=price, by=shopper.staff.keeper)
     body = shopping.order(buyer, card, {product: 1}) | {
         "expectedTotal": {"currencyCode": "USD", "units": "9"}
     }
@@ -158,9 +164,11 @@ async def test_a_purchase_over_grpc(
             request_id=new_id(),
         ),
         timeout=ANSWER_MAX_S,
+        metadata=signed_in(shopper),
     )
     assert order.state == order_pb2.Order.STATE_CONFIRMED
-    assert await orders.GetOrder(order_pb2.GetOrderRequest(order_id=order.order_id)) == order
+    request = order_pb2.GetOrderRequest(order_id=order.order_id)
+    assert await orders.GetOrder(request, metadata=signed_in(shopper)) == order
     async with grpc.aio.insecure_channel(shop.services["inventory"].grpc) as channel:
         found = await inventory_pb2_grpc.InventoryServiceStub(channel).CheckAvailability(
             inventory_pb2.CheckAvailabilityRequest(product_id=product, quantity=3), timeout=ANSWER_MAX_S
@@ -169,20 +177,22 @@ async def test_a_purchase_over_grpc(
 
 
 async def test_over_grpc_a_refusal_says_why_and_names_every_violation(
-    orders: order_pb2_grpc.OrderServiceStub,
+    shopper: Shopper, orders: order_pb2_grpc.OrderServiceStub
 ) -> None:
+    buyer = shopper.buyer()["userId"]
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await orders.CreateOrder(
             order_pb2.CreateOrderRequest(
-                user_id="somebody",
+                user_id=buyer,
                 payment_method_id="card",
                 currency="dollars",
                 lines=[order_pb2.CreateOrderLine(product_id=new_id(), quantity=-1)],
                 request_id=new_id(),
             ),
             timeout=ANSWER_MAX_S,
+            metadata=signed_in(shopper),
         )
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     (bad,) = [found for found in status.details(refused.value) if hasattr(found, "field_violations")]
     fields = {re.sub(r"\[\d+\]", "[]", violation.field) for violation in bad.field_violations}
-    assert fields == {"user_id", "payment_method_id", "currency", "lines[].quantity"}
+    assert fields == {"payment_method_id", "currency", "lines[].quantity"}

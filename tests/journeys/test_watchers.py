@@ -21,13 +21,16 @@ LISTENING = "0A"  # in /proc/net/tcp
 ID = re.compile(rb"^id: (\d+)$", re.MULTILINE)
 
 
-async def watched(gateway: str, order_id: str, last_version: int, connected: asyncio.Semaphore) -> list[int]:
+async def watched(
+    gateway: str, order_id: str, bearer: str, last_version: int, connected: asyncio.Semaphore
+) -> list[int]:
     """The ids of the server-sent events until this version."""
     host = urlsplit(gateway)
     reader, writer = await asyncio.open_connection(host.hostname, host.port)
     try:
         request = (
-            f"GET /api/v1/orders/{order_id}:watch HTTP/1.1\r\nHost: shop\r\nAccept: text/event-stream\r\n\r\n"
+            f"GET /api/v1/orders/{order_id}:watch HTTP/1.1\r\nHost: shop\r\nAccept: text/event-stream\r\n"
+            f"Authorization: {bearer}\r\n\r\n"
         )
         writer.write(request.encode())
         seen = b""
@@ -77,11 +80,12 @@ async def test_each_of_a_thousand_watchers_sees_every_version_once_and_in_order(
     pids = [gateway_pid(shop), shop.services["order"].pid]
     before = sum(map(resident_kib, pids))
     connected = asyncio.Semaphore(0)
+    bearer = shopper.signed_in.bearer(shop.gateway)
     last_version = 12  # six events to be confirmed, shipped, delivered, and four of a refund with its goods
 
     async with asyncio.timeout(WATCH_MAX_S), asyncio.TaskGroup() as watchers:
         watching = [
-            watchers.create_task(watched(shop.gateway, order_id, last_version, connected))
+            watchers.create_task(watched(shop.gateway, order_id, bearer, last_version, connected))
             for _ in range(WATCHERS)
         ]
         for _ in range(WATCHERS):

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from services.cli.data_folder import DataFolder
-from services.cli.shopper import Shopper, new_id
+from services.cli.edge import new_id
+from services.cli.shopper import Shopper
 from services.payment.config import LAPTOP_WEBHOOK_SECRET
 from services.payment.webhook import key, sign
 

@@ -79,8 +79,10 @@ class OwnClient:
 
     child: Child
 
-    async def send(self, requests: int) -> float:
-        answer = await self.child.ask(requests=requests, in_flight=IN_FLIGHT, as_load=True)
+    async def send(self, requests: int, *, authorization: str = "") -> float:
+        answer = await self.child.ask(
+            requests=requests, in_flight=IN_FLIGHT, as_load=True, authorization=authorization
+        )
         if answer.get("failures"):
             raise LoadFailed(f"{answer['failures']} of {requests} failed: {answer.get('said')}")
         return float(answer["elapsed_s"])

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -15,7 +16,6 @@ from bodega.user.v1 import user_pb2
 from bodega.user.v1.user_pb2_grpc import UserServiceStub
 
 from services.chassis import client, failpoints
-from services.chassis.events.server import NatsServer
 from services.chassis.storage.migrations import migrate
 from services.notification import __main__ as notification_program
 from services.notification.config import NotificationSettings
@@ -23,6 +23,7 @@ from services.notification.sender import AFTER_SEND
 from services.user import __main__ as user_program
 from services.user.config import UserSettings
 from tests.chassis.events.waiting import eventually
+from tests.chassis.proofs import Proofs, proving
 from tests.notification.post import post_office
 from tests.notification.stage import WAIT_MAX_S
 
@@ -43,10 +44,15 @@ ADA = user_pb2.RegisterUserRequest(
 )
 
 
-def settings_of_user(folder: Path, nats_url: str) -> UserSettings:
+@pytest.fixture
+async def proofs(tmp_path: Path) -> AsyncIterator[Proofs]:
+    async with proving(tmp_path) as made:
+        yield made
+
+
+def settings_of_user(proofs: Proofs, folder: Path, nats_url: str) -> UserSettings:
     return UserSettings(
-        service="user",
-        guests_plaintext=True,
+        **proofs.settings("user"),
         database_url=migrated(folder, "user"),
         nats_url=nats_url,
         password_time_cost=1,
@@ -56,13 +62,12 @@ def settings_of_user(folder: Path, nats_url: str) -> UserSettings:
 
 
 async def test_who_registers_is_welcomed_once_on_the_console(
-    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+    tmp_path: Path, proofs: Proofs, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    async with NatsServer(tmp_path / "nats") as nats:
-        user_settings = settings_of_user(tmp_path, nats.url)
+    async with proofs.broker(tmp_path / "nats") as nats:
+        user_settings = settings_of_user(proofs, tmp_path, nats.url)
         notification_settings = NotificationSettings(
-            service="notification",
-            guests_plaintext=True,
+            **proofs.settings("notification"),
             database_url=migrated(tmp_path, "notification"),
             nats_url=nats.url,
         )
@@ -82,27 +87,27 @@ async def test_who_registers_is_welcomed_once_on_the_console(
                 shown = (await notifications.ListNotifications(request)).notifications
                 return any(found.state == notification_pb2.Notification.STATE_SENT for found in shown)
 
-            await eventually(told)
-            [welcome] = (await notifications.ListNotifications(request)).notifications
+            with proofs.asking(registered.user_id):
+                await eventually(told)
+                [welcome] = (await notifications.ListNotifications(request)).notifications
     printed = [orjson.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
     assert [line["notification_id"] for line in printed] == [welcome.notification_id]
     assert (printed[0]["title"], printed[0]["user_id"]) == ("Welcome", registered.user_id)
     assert b"ada@example.com" not in orjson.dumps(printed)
 
 
-async def test_who_follows_the_link_in_their_welcome_may_buy(tmp_path: Path) -> None:
+async def test_who_follows_the_link_in_their_welcome_may_buy(tmp_path: Path, proofs: Proofs) -> None:
     async with (
-        NatsServer(tmp_path / "nats") as nats,
+        proofs.broker(tmp_path / "nats") as nats,
         post_office() as post,
-        user_program.assembled(settings_of_user(tmp_path, nats.url)) as user,
+        user_program.assembled(settings_of_user(proofs, tmp_path, nats.url)) as user,
         user.running(),
         notification_program.assembled(
             NotificationSettings(
-                service="notification",
-                guests_plaintext=True,
+                **proofs.settings("notification"),
                 database_url=migrated(tmp_path, "notification"),
                 nats_url=nats.url,
-                user_target=user.grpc_address,
+                user_target=user.mesh_address,
                 smtp_host="127.0.0.1",
                 smtp_port=post.port,
                 smtp_security="none",
@@ -128,11 +133,11 @@ async def test_who_follows_the_link_in_their_welcome_may_buy(tmp_path: Path) -> 
 
 
 async def test_a_process_killed_right_after_a_send_repeats_the_letter_under_its_message_id(
-    tmp_path: Path,
+    tmp_path: Path, proofs: Proofs
 ) -> None:
     async with (
-        NatsServer(tmp_path / "nats") as nats,
-        user_program.assembled(settings_of_user(tmp_path, nats.url)) as user,
+        proofs.broker(tmp_path / "nats") as nats,
+        user_program.assembled(settings_of_user(proofs, tmp_path, nats.url)) as user,
         user.running(),
         client.connect(user.grpc_address, user_pb2.DESCRIPTOR) as to_user,
         post_office() as post,
@@ -141,14 +146,16 @@ async def test_a_process_killed_right_after_a_send_repeats_the_letter_under_its_
         told = {
             "DATABASE_URL": migrated(tmp_path, "notification"),
             "NATS_URL": nats.url,
-            "GUESTS_PLAINTEXT": "true",
-            "USER_TARGET": user.grpc_address,
+            "USER_TARGET": user.mesh_address,
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": str(post.port),
             "SMTP_SECURITY": "none",
             "MAIL_FROM": "shop@bodega.example",
         }
-        environment = {f"BODEGA_NOTIFICATION__{name}": value for name, value in told.items()}
+        environment = {
+            **proofs.environment("notification"),
+            **{f"BODEGA_NOTIFICATION__{name}": value for name, value in told.items()},
+        }
         killed = await started(environment | {failpoints.VARIABLE: f"{AFTER_SEND}=exit"})
         said, _ = await ended(killed)
         assert killed.returncode == failpoints.EXIT_CODE

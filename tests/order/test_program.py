@@ -27,10 +27,12 @@ from services.order.config import OrderSettings
 from services.order.facts import Step, StepRefused
 from services.order.store import Transaction
 from tests.chassis.events.waiting import eventually
+from tests.chassis.proofs import Proofs, proving
 from tests.order.conftest import placed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ID = "0190dddd-0000-7000-8000-000000000001"
+HELPER = "0190dddd-0000-7000-8000-0000000000aa"
 
 
 async def rejected(database_url: str) -> domain.Order:
@@ -46,13 +48,13 @@ async def rejected(database_url: str) -> domain.Order:
         return await store.write(lambda tx: tx.orders.save(order))
 
 
-async def tell_of_late_money(nats: NatsServer) -> None:
+async def tell_of_late_money(nats: NatsServer, proofs: Proofs) -> None:
     """As payment does."""
     message = payment_events_pb2.PaymentRefunded(
         payment_id="p1", order_id=ID, amount=Money(currency_code="USD", units=9), late=True
     )
     told = envelope("payment", ID, message, id="e1", at=NOW)
-    async with JetStream.connect(nats.url, name="payment") as jetstream:
+    async with JetStream.connect(nats.url, name="payment", tls=proofs.papers.of("payment")) as jetstream:
         connection = await jetstream.connection()
         await jetstream.ensure_stream(connection, "payment")
         await connection.publish_window([Outgoing(told.nats_subject, told.headers(), told.data)])
@@ -67,11 +69,9 @@ async def test_late_money_told_by_payment_stands_in_the_order_and_status_shows_w
     database_url: str, tmp_path: Path
 ) -> None:
     before = await rejected(database_url)
-    async with NatsServer(tmp_path / "nats") as nats:
-        await tell_of_late_money(nats)
-        settings = OrderSettings(
-            service="order", guests_plaintext=True, database_url=database_url, nats_url=nats.url
-        )
+    async with proving(tmp_path) as proofs, proofs.broker(tmp_path / "nats") as nats:
+        await tell_of_late_money(nats, proofs)
+        settings = OrderSettings(**proofs.settings("order"), database_url=database_url, nats_url=nats.url)
         async with (
             assembled(settings) as server,
             server.running(),
@@ -82,7 +82,8 @@ async def test_late_money_told_by_payment_stands_in_the_order_and_status_shows_w
             async def noted() -> bool:
                 return (await orders.GetOrder(pb.GetOrderRequest(order_id=ID))).version > before.version
 
-            await eventually(noted)
+            with proofs.asking(HELPER, "support"):
+                await eventually(noted)
 
             async def shown() -> bool:
                 return (await status(server)).consumer_lags == {"order-payment": 0}

@@ -16,12 +16,12 @@ from bodega.payment.v1 import payment_pb2 as pb
 from bodega.payment.v1.payment_pb2_grpc import PaymentServiceStub
 
 from services.chassis import audit as chassis_audit
-from services.chassis import client, failpoints
-from services.chassis.events.server import NatsServer
+from services.chassis import failpoints
 from services.chassis.testing import free_port
 from services.payment import tables
 from services.payment.__main__ import assembled
 from services.payment.config import PaymentSettings
+from tests.chassis.proofs import Proofs, proving
 from tests.payment.house import AMOUNT, new_id
 
 ROOT = Path(__file__).parents[2]
@@ -36,24 +36,31 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-def environment(**settings: object) -> dict[str, str]:
-    settings = {"guests_plaintext": True, **settings}
+@pytest.fixture
+async def proofs(tmp_path: Path) -> AsyncIterator[Proofs]:
+    async with proving(tmp_path) as made:
+        yield made
+
+
+def environment(proofs: Proofs, **settings: object) -> dict[str, str]:
     return {
         **os.environ,
+        **proofs.environment("payment"),
         **{f"BODEGA_PAYMENT__{name}".upper(): str(value) for name, value in settings.items()},
     }
 
 
 @asynccontextmanager
 async def program(
-    url: str, provider_url: str, *, failpoint: str = ""
+    proofs: Proofs, url: str, provider_url: str, *, failpoint: str = ""
 ) -> AsyncIterator[tuple[PaymentServiceStub, asyncio.subprocess.Process]]:
-    """`python -m services.payment` on free ports, ready. There is no broker: it serves without one."""
-    grpc_port, operations_port = free_port(), free_port()
+    """`python -m services.payment` on free ports, ready. There is no broker: it serves without."""
+    mesh_port, operations_port = free_port(), free_port()
     settings = environment(
+        proofs,
         database_url=url,
         provider_database_url=provider_url,
-        grpc_port=grpc_port,
+        mesh_port=mesh_port,
         operations_port=operations_port,
         nats_url=f"nats://127.0.0.1:{free_port()}",
     )
@@ -68,7 +75,7 @@ async def program(
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{operations_port}") as operations:
             await eventually(lambda: _ready(operations, process))
-        async with client.connect(f"127.0.0.1:{grpc_port}", pb.DESCRIPTOR) as channel:
+        async with proofs.connect(f"127.0.0.1:{mesh_port}", pb.DESCRIPTOR, workload="order") as channel:
             yield PaymentServiceStub(channel), process
     finally:
         if process.returncode is None:
@@ -84,10 +91,12 @@ async def _ready(operations: httpx.AsyncClient, process: asyncio.subprocess.Proc
         return False
 
 
-async def authorization(payment: PaymentServiceStub) -> pb.AuthorizePaymentRequest:
-    method = await payment.AddPaymentMethod(
-        pb.AddPaymentMethodRequest(user_id=new_id(), provider_token="tok_approve")
-    )
+async def authorization(proofs: Proofs, payment: PaymentServiceStub) -> pb.AuthorizePaymentRequest:
+    user_id = new_id()
+    with proofs.asking(user_id):
+        method = await payment.AddPaymentMethod(
+            pb.AddPaymentMethodRequest(user_id=user_id, provider_token="tok_approve")
+        )
     return pb.AuthorizePaymentRequest(
         order_id=new_id(),
         user_id=method.user_id,
@@ -98,20 +107,19 @@ async def authorization(payment: PaymentServiceStub) -> pb.AuthorizePaymentReque
 
 
 async def test_what_happens_is_told_to_the_broker(
-    url: str, provider_url: str, tmp_path: Path, check_books: Books
+    proofs: Proofs, url: str, provider_url: str, tmp_path: Path, check_books: Books
 ) -> None:
-    async with NatsServer(tmp_path / "nats") as broker:
+    async with proofs.broker(tmp_path / "nats") as broker:
         settings = PaymentSettings(
-            service="payment",
-            guests_plaintext=True,
+            **proofs.settings("payment"),
             database_url=url,
             provider_database_url=provider_url,
             nats_url=broker.url,
         )
         async with assembled(settings) as server, server.running():
-            async with client.connect(server.grpc_address, pb.DESCRIPTOR) as channel:
+            async with proofs.connect(server.mesh_address, pb.DESCRIPTOR, workload="order") as channel:
                 payment = PaymentServiceStub(channel)
-                await payment.AuthorizePayment(await authorization(payment))
+                await payment.AuthorizePayment(await authorization(proofs, payment))
             await eventually(lambda: _published(url, 2))
     check_books()
 
@@ -122,21 +130,21 @@ async def _published(url: str, count: int) -> bool:
     return len(rows) == count and None not in rows
 
 
-async def test_it_stops_cleanly_when_asked_to(url: str, provider_url: str) -> None:
-    async with program(url, provider_url) as (payment, process):
-        await authorization(payment)
+async def test_it_stops_cleanly_when_asked_to(proofs: Proofs, url: str, provider_url: str) -> None:
+    async with program(proofs, url, provider_url) as (payment, process):
+        await authorization(proofs, payment)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(WAIT_S):
             assert await process.wait() == 0
 
 
-async def test_it_does_not_start_without_the_provider_s_books(url: str) -> None:
+async def test_it_does_not_start_without_the_provider_s_books(proofs: Proofs, url: str) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "services.payment",
         cwd=ROOT,
-        env=environment(database_url=url),
+        env=environment(proofs, database_url=url),
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(WAIT_S):
@@ -148,17 +156,20 @@ async def test_it_does_not_start_without_the_provider_s_books(url: str) -> None:
 
 @pytest.mark.parametrize("place", ["provider.answered"])  # all others: tests/faults
 async def test_money_taken_by_a_process_that_was_killed_is_taken_once(
-    url: str, provider_url: str, check_books: Books, place: str
+    proofs: Proofs, url: str, provider_url: str, check_books: Books, place: str
 ) -> None:
-    async with program(url, provider_url, failpoint=f"payment.capture.{place}=exit") as (payment, process):
-        wanted = await authorization(payment)
+    async with program(proofs, url, provider_url, failpoint=f"payment.capture.{place}=exit") as (
+        payment,
+        process,
+    ):
+        wanted = await authorization(proofs, payment)
         await payment.AuthorizePayment(wanted)
         capture = pb.CapturePaymentRequest(order_id=wanted.order_id, request_id="capture")
         with pytest.raises(grpc.aio.AioRpcError):
             await payment.CapturePayment(capture)
         async with asyncio.timeout(WAIT_S):
             assert await process.wait() == failpoints.EXIT_CODE
-    async with program(url, provider_url) as (payment, _):
+    async with program(proofs, url, provider_url) as (payment, _):
         await eventually(lambda: _captured(payment, capture))
         assert (await payment.CapturePayment(capture)).state == pb.Payment.STATE_CAPTURED
     assert check_books()["ledger.posted"] == {"entries": 1, "movements": 1, "violations": 0}

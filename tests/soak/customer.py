@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import httpx
 
+from services.cli.signed_in import SignedIn
+
 Json = dict[str, Any]
 
 PATIENCE_S: Final = 120.0  # a program that was killed is back within seconds; a laptop may be busy
@@ -41,12 +43,20 @@ class Customer:
     async def close(self) -> None:
         await self.http.aclose()
 
-    async def ask(self, verb: str, path: str, body: Json | None = None, *, key: str = "") -> Json:
-        """The answer. Raises Refusal or Complaint."""
+    async def ask(
+        self,
+        verb: str,
+        path: str,
+        body: Json | None = None,
+        *,
+        key: str = "",
+        by: SignedIn | None = None,
+    ) -> Json:
+        """The answer to someone, or to nobody in particular. Raises Refusal or Complaint."""
         headers = {"Idempotency-Key": key or str(uuid.uuid4())} if verb != "GET" else {}
         give_up = time.monotonic() + self._patience_s
         while True:
-            answer, problem = await self._once(verb, path, body, headers)
+            answer, problem = await self._once(verb, path, body, headers, by)
             if answer is not None:
                 return answer
             if time.monotonic() > give_up:
@@ -54,10 +64,10 @@ class Customer:
             await asyncio.sleep(self._random.uniform(0, AGAIN_MAX_S))
 
     async def _once(
-        self, verb: str, path: str, body: Json | None, headers: dict[str, str]
+        self, verb: str, path: str, body: Json | None, headers: dict[str, str], by: SignedIn | None
     ) -> tuple[Json | None, str]:
         try:
-            reply = await self.http.request(verb, path, json=body, headers=headers)
+            reply = await self.http.request(verb, path, json=body, headers=headers, auth=by)
         except httpx.TransportError as error:
             self.answers[type(error).__name__] += 1
             return None, repr(error)

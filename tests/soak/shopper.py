@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from services.cli.signed_in import SignedIn
+from services.cli.staff import Staff
 from tests.soak.customer import Complaint, Customer, Json, Refusal
 from tests.soak.promises import CARDS, Promise, Promises
 
@@ -30,6 +32,15 @@ EXPECTED: Final[dict[str, frozenset[str]]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Buyer:
+    """Someone with a card."""
+
+    user_id: str
+    method_id: str
+    signed_in: SignedIn
+
+
 @dataclass(slots=True)
 class Premises:
     """What there is to be shopped with."""
@@ -38,8 +49,10 @@ class Premises:
     warehouses: list[str]
     """Ids; empty: the default one."""
 
-    methods: dict[str, tuple[str, str]]
-    """By kind of card: whose it is and its id."""
+    buyers: dict[str, Buyer]
+    """By kind of card."""
+
+    staff: Staff
 
 
 @dataclass(slots=True)
@@ -125,19 +138,19 @@ class Shopper:
             raise Complaint(f"one key, two orders: {one} and {other}")
 
     async def _order(self, body: Json, promise: Promise, key: str) -> str:
-        order = await self._customer.ask("POST", "/orders", body, key=key)
+        order = await self._customer.ask("POST", "/orders", body, key=key, by=self._buyer(promise))
         order_id = str(order["orderId"])
         self._promises.add(Promise(order_id, promise.card, promise.pieces))
         return order_id
 
     def _wish(self) -> tuple[Json, Promise]:
         card = self._random.choices(CARDS, [8, 2, 2, *[1] * (len(CARDS) - 3)])[0]
-        user_id, method_id = self._premises.methods[card]
+        buyer = self._premises.buyers[card]
         products = self._random.sample(self._premises.products, self._random.randint(1, LINES_MAX))
         pieces = {product: self._random.randint(1, PIECES_MAX) for product in products}
         body = {
-            "userId": user_id,
-            "paymentMethodId": method_id,
+            "userId": buyer.user_id,
+            "paymentMethodId": buyer.method_id,
             "currency": "USD",
             "lines": [{"productId": product, "quantity": str(count)} for product, count in pieces.items()],
             "waitUntilSettled": self._random.random() < 0.5,
@@ -146,20 +159,23 @@ class Shopper:
 
     async def _cancel(self) -> None:
         if promise := self._some_order():
-            await self._customer.ask("POST", f"/orders/{promise.order_id}:cancel", {"reason": "soak"})
+            await self._customer.ask(
+                "POST",
+                f"/orders/{promise.order_id}:cancel",
+                {"reason": "soak"},
+                by=self._buyer(promise),
+            )
             promise.is_cancelled = True
 
     async def _ship(self) -> None:
         if promise := self._some_order():
             body = {"state": "STATE_SHIPPED", "trackingReference": "parcel"}
-            await self._customer.ask("PUT", f"/orders/{promise.order_id}/status", body)
+            await self._keeper("PUT", f"/orders/{promise.order_id}/status", body)
             promise.is_shipped = True
 
     async def _deliver(self) -> None:
         if promise := self._some_order():
-            await self._customer.ask(
-                "PUT", f"/orders/{promise.order_id}/status", {"state": "STATE_DELIVERED"}
-            )
+            await self._keeper("PUT", f"/orders/{promise.order_id}/status", {"state": "STATE_DELIVERED"})
 
     async def _refund(self) -> None:
         if promise := self._some_order():
@@ -176,7 +192,9 @@ class Shopper:
             "returnStock": self._random.random() < 0.5,
             "reason": "soak",
         }
-        order = await self._customer.ask("POST", f"/orders/{promise.order_id}:refund", body)
+        order = await self._customer.ask(
+            "POST", f"/orders/{promise.order_id}:refund", body, by=self._premises.staff.helper
+        )
         if order["state"] in ("STATE_CANCELLING", "STATE_CANCELLED"):
             promise.is_cancelled = True  # all that was left of an order that was not shipped
         elif pieces:
@@ -186,21 +204,28 @@ class Shopper:
 
     async def _count_stock(self) -> None:
         body = {"onHand": str(self._random.randint(0, ON_HAND_MAX)), **self._somewhere()}
-        await self._customer.ask("PUT", f"/products/{self._some_product()}/stock", body)
+        await self._keeper("PUT", f"/products/{self._some_product()}/stock", body)
 
     async def _take_stock(self) -> None:
         delta = self._random.choice([-1, 1]) * self._random.randint(1, 50)
         body = {"delta": str(delta), "reason": "soak", **self._somewhere()}
-        await self._customer.ask("POST", f"/products/{self._some_product()}/stock:adjust", body)
+        await self._keeper("POST", f"/products/{self._some_product()}/stock:adjust", body)
 
     async def _price(self) -> None:
         price = {"currencyCode": "USD", "units": str(self._random.randint(0, 99)), "nanos": 990_000_000}
-        await self._customer.ask("PUT", f"/products/{self._some_product()}/price", {"price": price})
+        await self._keeper("PUT", f"/products/{self._some_product()}/price", {"price": price})
 
     async def _look(self) -> None:
         if promise := self._some_order():
             part = self._random.choice(["", "/events", "/details"])
-            await self._customer.ask("GET", f"/orders/{promise.order_id}{part}")
+            await self._customer.ask("GET", f"/orders/{promise.order_id}{part}", by=self._buyer(promise))
+
+    async def _keeper(self, verb: str, path: str, body: Json) -> None:
+        """What the warehouse does."""
+        await self._customer.ask(verb, path, body, by=self._premises.staff.keeper)
+
+    def _buyer(self, promise: Promise) -> SignedIn:
+        return self._premises.buyers[promise.card].signed_in
 
     def _some_order(self) -> Promise | None:
         recent = self._promises.recent

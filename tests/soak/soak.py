@@ -24,11 +24,13 @@ from services.cli.data_folder import sqlite_url
 from services.cli.refusal import Refused
 from services.cli.restarts import RestartPolicy
 from services.cli.shop import Shop
+from services.cli.signed_in import SignedIn
+from services.cli.staff import Staff, hired
 from tests.soak import promises
-from tests.soak.customer import Customer, Refusal
+from tests.soak.customer import Customer
 from tests.soak.promises import CARDS, Promises
 from tests.soak.report import Report
-from tests.soak.shopper import Premises, Shopper, Tally
+from tests.soak.shopper import Buyer, Premises, Shopper, Tally
 from tests.soak.weather import Weather
 
 PRODUCTS: Final = 12
@@ -81,7 +83,7 @@ class Soak:
         shopping = Shop(self._folder, restarts=_RESTARTS, environment=self._wish.environment)
         async with shopping as shop, _customer(shop) as customer:
             weather = Weather(shop, self._random("weather"), every_s=self._wish.blow_every_s)
-            premises = await _furnished(customer)
+            premises = await _furnished(customer, await asyncio.to_thread(hired, shop.endpoints))
             began = time.monotonic()
             minds = [self._random(f"shopper {number}") for number in range(self._wish.shoppers)]
             shoppers = [
@@ -184,30 +186,32 @@ async def _customer(shop: Shop) -> AsyncIterator[Customer]:
         await customer.close()
 
 
-async def _furnished(customer: Customer) -> Premises:
+async def _furnished(customer: Customer, staff: Staff) -> Premises:
     warehouses = [""]
     for name in WAREHOUSES:
-        made = await customer.ask("POST", "/warehouses", {"name": name})
+        made = await customer.ask("POST", "/warehouses", {"name": name}, by=staff.keeper)
         warehouses.append(str(made["warehouseId"]))
-    products = [await _product(customer, number, warehouses) for number in range(PRODUCTS)]
-    return Premises(products, warehouses, {card: await _method(customer, card) for card in CARDS})
+    products = [await _product(customer, staff, number, warehouses) for number in range(PRODUCTS)]
+    buyers = {card: await _buyer(customer, staff, card) for card in CARDS}
+    return Premises(products, warehouses, buyers, staff)
 
 
-async def _product(customer: Customer, number: int, warehouses: list[str]) -> str:
+async def _product(customer: Customer, staff: Staff, number: int, warehouses: list[str]) -> str:
     price = {"currencyCode": "USD", "units": str(number + 1), "nanos": 950_000_000}
     body = {"sku": f"SOAK-{number}", "name": f"Thing {number}", "price": price}
-    product = str((await customer.ask("POST", "/products", body))["productId"])
+    product = str((await customer.ask("POST", "/products", body, by=staff.keeper))["productId"])
     for warehouse in warehouses:
         stock = {"onHand": str(FIRST_ON_HAND), **({"warehouseId": warehouse} if warehouse else {})}
-        await customer.ask("PUT", f"/products/{product}/stock", stock)
+        await customer.ask("PUT", f"/products/{product}/stock", stock, by=staff.keeper)
     return product
 
 
-async def _method(customer: Customer, card: str) -> tuple[str, str]:
-    name = f"buyer-{uuid.uuid4().hex[:12]}"
-    body = {"email": f"{name}@example.com", "username": name, "password": uuid.uuid4().hex}
+async def _buyer(customer: Customer, staff: Staff, card: str) -> Buyer:
+    name, password = f"buyer-{uuid.uuid4().hex[:12]}", uuid.uuid4().hex
+    signed_in = SignedIn(f"{name}@example.com", password)
+    body = {"email": f"{name}@example.com", "username": name, "password": password}
     user = str((await customer.ask("POST", "/users", body))["userId"])
-    with contextlib.suppress(Refusal):
-        await customer.ask("POST", f"/users/{user}:activate", {})
-    method = await customer.ask("POST", f"/users/{user}/payment-methods", {"providerToken": f"tok_{card}"})
-    return user, str(method["paymentMethodId"])
+    await customer.ask("POST", f"/users/{user}:activate", {}, by=staff.manager)
+    path, body = f"/users/{user}/payment-methods", {"providerToken": f"tok_{card}"}
+    method = await customer.ask("POST", path, body, by=signed_in)
+    return Buyer(user, str(method["paymentMethodId"]), signed_in)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.order.domain import State
+from tests.cheap_passwords import CHEAP_PASSWORDS
 from tests.soak.promises import Ended, Promise, Promises
 from tests.soak.report import Report
 from tests.soak.soak import Soak, Wish
@@ -13,6 +14,7 @@ from tests.soak.soak import Soak, Wish
 # What waits between attempts waits less, so that seconds are enough to settle.
 IMPATIENT = {
     "order": {"BODEGA_ORDER__BACKOFF_BASE_S": "0.02", "BODEGA_ORDER__BACKOFF_MAX_S": "0.2"},
+    "user": CHEAP_PASSWORDS,
     "payment": {"BODEGA_PAYMENT__SANDBOX_SLOW_S": "0.3"},
 }
 

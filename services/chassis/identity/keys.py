@@ -65,7 +65,8 @@ class Keys:
     @property
     def may_look_again(self) -> bool:
         """Whether the issuer may be asked for a key that is not known."""
-        return self._looking is not None or self._monotonic() >= self._looked_at + LOOK_AGAIN_AFTER_S
+        is_due = self._monotonic() >= self._looked_at + LOOK_AGAIN_AFTER_S
+        return is_due or self._looking is not None or self.is_empty
 
     async def look_again(self) -> bool:
         """Asks the issuer, once for all who wait; whether it answered. Keeps what there is if it did not."""

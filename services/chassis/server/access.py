@@ -30,6 +30,10 @@ class InvalidToken(errors.Unauthenticated):
     """The token given is not valid; sign in again."""
 
 
+class IssuerAway(errors.Unavailable):
+    """Who you are cannot be verified right now."""
+
+
 class Access:
     """The gate. `workload_of` names the service at the other end of a connection; empty if it is none."""
 
@@ -89,6 +93,8 @@ def _unproven(rule: Rule, bad: BadToken, workload: str) -> Caller:
     _log.info("token refused", why=str(bad))
     if rule.public or workload in rule.workloads:
         return NOBODY
+    if isinstance(bad, UnknownKey) and bad.keys.is_empty:
+        raise IssuerAway  # a good token must not be called bad for that
     raise InvalidToken
 
 

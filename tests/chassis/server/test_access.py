@@ -194,6 +194,17 @@ async def test_a_new_key_is_fetched_while_the_call_waits(issuer: TestIssuer) -> 
     assert order.order_id == f"user:{USER}"
 
 
+async def test_while_no_keys_are_known_a_good_token_is_not_called_bad(issuer: TestIssuer) -> None:
+    issuer.is_away = True
+    async with guarded(await issuer.trusted()) as stub:
+        request = pb.GetOrderRequest(order_id=ORDER)
+        code, reason, _ = await refusal(stub.GetOrder(request, **bearer(issuer.token())))
+        assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "ISSUER_AWAY")
+        issuer.is_away = False
+        order = await stub.GetOrder(request, **bearer(issuer.token()))
+    assert order.order_id == f"user:{USER}"
+
+
 async def test_metadata_that_pretends_is_ignored(issuer: TestIssuer) -> None:
     pretended = (
         ("x-user-id", USER),

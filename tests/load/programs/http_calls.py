@@ -1,6 +1,8 @@
 """Sends orders as JSON over HTTP/1.1, each connection one at a time, each order with a key of its own.
 
 python -m tests.load.programs.http_calls PORT BODY_FILE [TEXT_THAT_EVERY_REPLY_HAS]
+
+What `authorization` a command names goes with each.
 """
 
 import asyncio
@@ -24,6 +26,7 @@ class Caller:
         self._port = port
         self._body = body
         self._expected = expected
+        self.authorization = ""
         self.failures = 0
         self.said = ""
 
@@ -58,9 +61,11 @@ class Caller:
     def _request(self) -> bytes:
         head = (
             "POST /api/v1/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(self._body)}\r\nIdempotency-Key: {uuid.uuid4()}\r\n\r\n"
+            f"Content-Length: {len(self._body)}\r\nIdempotency-Key: {uuid.uuid4()}\r\n"
         )
-        return head.encode() + self._body
+        if self.authorization:
+            head += f"Authorization: {self.authorization}\r\n"
+        return f"{head}\r\n".encode() + self._body
 
 
 def _content_length(head: bytes) -> int:
@@ -75,7 +80,7 @@ async def main(port: int, body: bytes, expected: str) -> None:
     caller = Caller(port, body, expected.encode())
 
     async def handle(command: Json) -> Json:
-        caller.failures = 0
+        caller.failures, caller.authorization = 0, command.get("authorization", "")
         elapsed_s = await caller.timed(command["requests"], command["in_flight"])
         return {"elapsed_s": elapsed_s, "failures": caller.failures, "said": caller.said}
 

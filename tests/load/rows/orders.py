@@ -14,8 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from services.cli.edge import Json
+from services.cli.endpoints import Endpoints
 from services.cli.shop import PROGRAMS, Shop
 from services.cli.shopper import Shopper, order
+from services.cli.signed_in import SignedIn
 from tests.load import children, load, messages, procfs
 from tests.load.figures import (
     OURS,
@@ -51,6 +54,8 @@ class Side:
 
     client: OwnClient
     pids: Mapping[str, int]
+    bearer: Callable[[], str] = str
+    """What goes with each order, as `authorization`: good for longer than any run."""
 
     def cpu_s(self) -> float:
         return procfs.cpu_s(*self.pids.values())
@@ -102,8 +107,9 @@ def _ms(run: Run) -> float:
 
 
 async def _run(shop: Side, count: int) -> Run:
+    bearer = await asyncio.to_thread(shop.bearer)
     meter = procfs.Meter(*shop.pids.values())
-    elapsed_s = await shop.client.send(count)
+    elapsed_s = await shop.client.send(count, authorization=bearer)
     await _quiet(shop)
     return Run(count, elapsed_s, meter.used_s)
 
@@ -125,21 +131,23 @@ async def _ours(stack: AsyncExitStack, folder: Path) -> Side:
     shop = await stack.enter_async_context(Shop(folder / "ours"))
     gateway = shop.endpoints.gateway
     body = folder / "ours.json"
-    body.write_text(json.dumps(await asyncio.to_thread(_prepared, gateway)))
+    buyer, wish = await asyncio.to_thread(_prepared, shop.endpoints)
+    body.write_text(json.dumps(wish))
     pids = {name: shop.programs.pid(name) for name in PROGRAMS}
-    return Side(await _client(stack, folder, int(gateway.rpartition(":")[2]), body), pids)
+    client = await _client(stack, folder, int(gateway.rpartition(":")[2]), body)
+    return Side(client, pids, lambda: buyer.bearer(gateway))
 
 
-def _prepared(gateway: str) -> dict[str, object]:
-    """An order of two products, with a buyer and stock for it."""
-    with Shopper(gateway) as shopper:
+def _prepared(shop: Endpoints) -> tuple[SignedIn, Json]:
+    """A buyer and their order of two products, with stock for it."""
+    with Shopper(shop) as shopper:
         user = str(shopper.buyer()["userId"])
         method = str(shopper.payment_method(user)["paymentMethodId"])
         products = [
             str(shopper.product(f"Coffee {number}", cents=1850, on_hand=STOCK)["productId"])
             for number in (1, 2)
         ]
-        return order(user, method, dict.fromkeys(products, 1))
+        return shopper.signed_in, order(user, method, dict.fromkeys(products, 1))
 
 
 async def _naive(stack: AsyncExitStack, folder: Path) -> Side:
