@@ -20,6 +20,9 @@ TRACEPARENT: Final = "traceparent"
 AUTHORIZATION: Final = "authorization"
 ON_BEHALF_OF: Final = "x-bodega-on-behalf-of"
 
+# Metadata of a reply.
+STALE: Final = "x-bodega-stale"
+
 # https://www.w3.org/TR/trace-context/#traceparent-header; version ff and all-zero ids are invalid.
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
@@ -101,6 +104,9 @@ class RequestContext:
     """What the caller is about to change because of a role, or as the operator, in its ids: to be written
     into the audit trail with the first thing that changes. None: nobody's business but theirs."""
 
+    stale_s: float | None = None
+    """Age of the oldest reply from memory that the answer is made of; None: everything in it is fresh."""
+
     labels: dict[str, str] = field(default_factory=dict)
     """Ids worth having on every log line, e.g. `order_id`. Never personal data."""
 
@@ -113,6 +119,13 @@ _current: contextvars.ContextVar[RequestContext | None] = contextvars.ContextVar
 def current() -> RequestContext | None:
     """The request being worked on, if any."""
     return _current.get()
+
+
+def note_stale(age_s: float) -> None:
+    """What is being worked on uses something this old, since the fresh was not to be had."""
+    request = _current.get()
+    if request is not None:
+        request.stale_s = max(age_s, request.stale_s or 0.0)
 
 
 def set_current(request: RequestContext) -> contextvars.Token[RequestContext | None]:

@@ -63,6 +63,23 @@ class Method:
         return STREAM_DEADLINE_MAX_S if self.is_stream else DEADLINE_MAX_S
 
     @cached_property
+    def cache_s(self) -> float:
+        """Seconds for which a reply may be served again; 0 is never, as for whatever is no read."""
+        if self.policy is None or not self.is_read or self.is_stream:
+            return 0.0
+        return self.policy.cache.ToTimedelta().total_seconds()
+
+    @cached_property
+    def is_same_for_all(self) -> bool:
+        """Whether the reply does not depend on who asks."""
+        return self.policy is not None and self.policy.access.public and not self.policy.access.roles
+
+    @cached_property
+    def is_critical(self) -> bool:
+        """Whether it finishes or compensates what somebody paid for."""
+        return self.policy is not None and self.policy.priority == policy_pb2.PRIORITY_CRITICAL
+
+    @cached_property
     def is_read(self) -> bool:
         return self._idempotency == MethodOptions.NO_SIDE_EFFECTS
 

@@ -61,6 +61,37 @@ class Metrics:
             _METHOD,
             registry=self.registry,
         )
+        # Of neighbours that fail: what follows changes seldom, or is read only when somebody looks.
+        self.circuit_state = Gauge(
+            "grpc_client_circuit_state",
+            "0: closed, calls are made. 1: half open, a few are. 2: open, none is.",
+            ("target", *_METHOD),
+            registry=self.registry,
+        )
+        self.circuit_changes = Counter(
+            "grpc_client_circuit_changes",
+            "Circuits opened and closed.",
+            ("target", *_METHOD, "to"),
+            registry=self.registry,
+        )
+        self.bulkhead_in_flight = Gauge(
+            "grpc_client_bulkhead_in_flight",
+            "Calls to a target that wait for an answer.",
+            ("target",),
+            registry=self.registry,
+        )
+        self.bulkhead_refused = Counter(
+            "grpc_client_bulkhead_refused",
+            "Calls not made because too many waited already.",
+            ("target",),
+            registry=self.registry,
+        )
+        self.stale_replies = Counter(
+            "grpc_client_stale_replies",
+            "Calls answered by the last good reply.",
+            _METHOD,
+            registry=self.registry,
+        )
 
     def served(self, method: Method) -> CallMetrics:
         """The figures of a method served here."""

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from datetime import UTC
 from typing import Final, TypeVar
 
 import grpc
@@ -95,6 +96,8 @@ class Details:
         stale = type(missing)()
         stale.CopyFrom(seen)  # type: ignore[arg-type]  # parts of one name are of one type
         stale.freshness = pb.FRESHNESS_STALE
+        age = self._clock.now() - seen.read_time.ToDatetime(UTC)
+        request_context.note_stale(age.total_seconds())
         return stale
 
     def _remember(self, name: str, part: P) -> None:

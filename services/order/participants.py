@@ -14,6 +14,7 @@ from bodega.payment.v1 import payment_pb2, payment_pb2_grpc
 from google.protobuf.duration_pb2 import Duration
 
 from services.chassis import status, wire
+from services.chassis.client.unsent import was_sent
 from services.kernel import ids
 from services.order import domain
 from services.order.facts import Step
@@ -64,7 +65,7 @@ class Unknown:
     """It may have happened."""
 
     outcome: str
-    """What the call ended with, e.g. `UNAVAILABLE`."""
+    """What the call ended with, e.g. `UNAVAILABLE`; or why it was not made, e.g. `CIRCUIT_OPEN`."""
 
 
 Answer = Done | Refused | Unknown
@@ -108,7 +109,7 @@ class Participants:
             reason = status.reason(error)
             if reason in REFUSALS[step]:
                 return Refused(reason)
-            return Unknown(error.code().name)
+            return Unknown(error.code().name if was_sent(error) else str(reason))
 
     async def _reserve(self, order: domain.Order, request_id: str) -> Answer:
         reservation = await self._inventory.ReserveStock(

@@ -53,6 +53,17 @@ service {
   method { name: "Quick" input_type: ".bodega.playground.v1.Ping" output_type: ".bodega.playground.v1.Pong"
            options { idempotency_level: NO_SIDE_EFFECTS
                      [bodega.policy.v1.method] { deadline { nanos: 100000000 } } } }
+  method { name: "Recall" input_type: ".bodega.playground.v1.Ping" output_type: ".bodega.playground.v1.Pong"
+           options { idempotency_level: NO_SIDE_EFFECTS
+                     [bodega.policy.v1.method] { access { signed_in: true } deadline { seconds: 20 }
+                                                 cache { seconds: 5 } } } }
+  method { name: "Recite" input_type: ".bodega.playground.v1.Ping" output_type: ".bodega.playground.v1.Pong"
+           options { idempotency_level: NO_SIDE_EFFECTS
+                     [bodega.policy.v1.method] { access { public: true } deadline { seconds: 20 }
+                                                 cache { seconds: 5 } } } }
+  method { name: "Settle" input_type: ".bodega.playground.v1.Ping" output_type: ".bodega.playground.v1.Pong"
+           options { idempotency_level: IDEMPOTENT
+                     [bodega.policy.v1.method] { deadline { seconds: 20 } priority: PRIORITY_CRITICAL } } }
   method { name: "Watch" input_type: ".bodega.playground.v1.Ping" output_type: ".bodega.playground.v1.Pong"
            server_streaming: true options { idempotency_level: NO_SIDE_EFFECTS } }
   method { name: "Glance" input_type: ".bodega.playground.v1.Ping" output_type: ".bodega.playground.v1.Pong"

@@ -10,6 +10,7 @@ from bodega.inventory.v1 import inventory_pb2
 from bodega.payment.v1 import payment_pb2
 
 from services.chassis import status
+from services.chassis.client.unsent import CircuitOpen, unsent
 from services.kernel.money import Money
 from services.order import domain, facts
 from services.order.facts import Step
@@ -83,6 +84,11 @@ async def test_a_reason_that_the_step_lists_is_a_refusal(step: Step, reason: str
 )
 async def test_every_other_error_may_have_happened(step: Step, answer: grpc.aio.AioRpcError) -> None:
     assert await ask(step, answer) == Unknown(answer.code().name)
+
+
+async def test_a_call_that_was_never_made_is_known_as_such() -> None:
+    refused = unsent(CircuitOpen(method="/Capture", retry_in_s=1.0))
+    assert await ask(Step.CAPTURE_PAYMENT, refused) == Unknown("CIRCUIT_OPEN")
 
 
 async def test_a_refusal_of_one_step_is_none_of_another() -> None:

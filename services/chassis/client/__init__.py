@@ -14,7 +14,10 @@ import grpc
 from google.protobuf.descriptor import FileDescriptor
 
 from services.chassis import contract
+from services.chassis.client.breaker import Breaker
+from services.chassis.client.bulkhead import Bulkhead
 from services.chassis.client.deadline import Deadline, budget_s, spent
+from services.chassis.client.fallback import Fallback
 from services.chassis.client.inherited import Inherited, inherited
 from services.chassis.client.layer import Layer, Outgoing, Send
 from services.chassis.client.line import Line
@@ -24,7 +27,9 @@ from services.chassis.client.telemetry import Telemetry
 from services.chassis.contract import ContractError, Method
 from services.chassis.identity.workload import workload_serving
 from services.chassis.metrics import Metrics
+from services.chassis.policy import circuit
 from services.chassis.policy.budget import RetryBudget
+from services.chassis.policy.circuit import Limits
 from services.chassis.tls import TlsFiles
 from services.kernel.clock import Clock, SystemClock
 from services.kernel.ids import Ids, TimeOrderedIds
@@ -55,6 +60,7 @@ def connect(
     ids: Ids | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     random: Callable[[], float] = system_random.random,
+    circuits: Limits = circuit.DEFAULT,
 ) -> "Channel":
     """A channel for the stubs of the services declared in `files`. Make one per target, in the event loop.
 
@@ -74,6 +80,11 @@ def connect(
         Inherited(),  # before retry: attempts are one span
         RequestId(ids or TimeOrderedIds(clock)),  # before retry: attempts are one request
         Deadline(clock.monotonic),  # before retry: attempts share one deadline
+        Fallback(metrics, clock.monotonic),  # before whatever may refuse or fail
+        Breaker(
+            target, metrics, clock.monotonic, circuits
+        ),  # before retry: what is left alone is not retried either
+        Bulkhead(target, metrics),  # after the breaker: what it refuses needs no room
         Retry(
             RetryBudget(),
             monotonic=clock.monotonic,
@@ -143,19 +154,20 @@ class Channel(grpc.aio.Channel):
         response_deserializer: Any = None,
         _registered_method: bool | None = None,  # noqa: FBT001
     ) -> Callable[..., grpc.aio.UnaryStreamCall[Any, Any]]:
-        """Streams are traced and end with the current request; who reads one resumes it if it breaks."""
+        """Streams are traced and end with the current request, or when old; who reads one resumes it then."""
         declared = self._declared(method)
         wire = self._line.unary_stream(method, request_serializer, response_deserializer)
 
         def call(
             request: Any, *, timeout: float | None = None, metadata: Any = None
         ) -> grpc.aio.UnaryStreamCall[Any, Any]:
-            given_s = budget_s(float("inf") if timeout is None else timeout, self._monotonic())
+            max_s = declared.deadline_max_s
+            given_s = budget_s(max_s if timeout is None else min(timeout, max_s), self._monotonic())
             if given_s <= 0:
                 raise spent(declared)
             stream: grpc.aio.UnaryStreamCall[Any, Any] = wire(
                 request,
-                timeout=None if given_s == float("inf") else given_s,
+                timeout=given_s,
                 metadata=(*(metadata or ()), *inherited()),
             )
             return stream

@@ -1,12 +1,13 @@
 """Gives a call the time it may take: never more than is left for the request that it serves."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import grpc
 
 from services.chassis import context
 from services.chassis.client.layer import Outgoing, Send
+from services.chassis.client.unsent import NoTimeLeft, unsent
 from services.chassis.contract import Method
 
 # What we keep for ourselves to answer in time when the neighbour does not.
@@ -19,16 +20,16 @@ class Deadline:
 
     def around(self, method: Method, inner: Send) -> Send:
         monotonic = self._monotonic
-        policy_s = method.deadline_s
+        policy_s, max_s = method.deadline_s, method.deadline_max_s
 
-        async def bounded(call: Outgoing) -> Any:
+        def bounded(call: Outgoing) -> Awaitable[Any]:
             now = monotonic()
-            asked_s = policy_s if call.timeout_s is None else call.timeout_s
+            asked_s = policy_s if call.timeout_s is None else min(call.timeout_s, max_s)
             given_s = budget_s(asked_s, now)
             if given_s <= 0:
                 raise spent(method)
             call.deadline = now + given_s
-            return await inner(call)
+            return inner(call)
 
         return bounded
 
@@ -43,9 +44,4 @@ def budget_s(asked_s: float, now: float) -> float:
 
 def spent(method: Method) -> grpc.aio.AioRpcError:
     """The error of a call that was not made because its time is over."""
-    return grpc.aio.AioRpcError(
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.aio.Metadata(),
-        grpc.aio.Metadata(),
-        f"no time left to call {method.path}",
-    )
+    return unsent(NoTimeLeft(method=method.path))

@@ -4,6 +4,7 @@ Each call is a span of its own under ours (https://www.w3.org/TR/trace-context/)
 along if there is one, else their name, which is believed of services of the house only, by their certificate.
 """
 
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from services.chassis import context
@@ -20,9 +21,9 @@ class Inherited:
     def around(self, method: Method, inner: Send) -> Send:
         del method
 
-        async def inheriting(call: Outgoing) -> Any:
+        def inheriting(call: Outgoing) -> Awaitable[Any]:
             call.metadata += inherited()
-            return await inner(call)
+            return inner(call)
 
         return inheriting
 

@@ -27,6 +27,9 @@ Send: TypeAlias = Callable[[Outgoing], Awaitable[Any]]
 
 
 class Layer(Protocol):
-    """One concern around outgoing calls; called once per method, when a stub is made."""
+    """One concern around outgoing calls; called once per method, when a stub is made.
+
+    What only prepares a call is a plain function that ends in `return inner(call)`: it costs no coroutine.
+    """
 
     def around(self, method: Method, inner: Send) -> Send: ...

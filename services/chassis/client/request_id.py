@@ -1,5 +1,6 @@
 """Gives every write an identity before its first attempt, so that all attempts are one request."""
 
+from collections.abc import Awaitable
 from typing import Any
 
 from services.chassis.client.layer import Outgoing, Send
@@ -16,7 +17,7 @@ class RequestId:
             return inner
         ids = self._ids
 
-        async def identified(call: Outgoing) -> Any:
+        def identified(call: Outgoing) -> Awaitable[Any]:
             given: Any = call.request
             if not given.request_id:
                 # A copy: a caller who sends the same message twice means two requests.
@@ -24,6 +25,6 @@ class RequestId:
                 request.CopyFrom(given)
                 request.request_id = ids.new()
                 call.request = request
-            return await inner(call)
+            return inner(call)
 
         return identified

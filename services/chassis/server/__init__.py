@@ -20,7 +20,7 @@ import grpc
 from google.protobuf.descriptor import FileDescriptor
 
 from services.chassis import contract, failpoints, status
-from services.chassis.context import RequestContext, reset_current, set_current
+from services.chassis.context import STALE, RequestContext, reset_current, set_current
 from services.chassis.contract import ContractError, Method
 from services.chassis.identity.ownership import OwnerNotAsked
 from services.chassis.metrics import Metrics
@@ -91,6 +91,8 @@ class Onion:
             work = handler(request, context)
             reply = await (work if call.is_held else deadline.hold(call, work))
             _vouch(call, method, reply, reply_type)
+            if call.stale_s is not None:
+                await context.send_initial_metadata(((STALE, f"{call.stale_s:.0f}"),))
             return reply
 
         return self._around(method, answer)

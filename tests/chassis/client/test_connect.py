@@ -13,6 +13,7 @@ from services.chassis.client.deadline import DEADLINE_MARGIN_S
 from services.chassis.context import RequestContext, TraceContext
 from services.chassis.contract import ContractError
 from services.chassis.metrics import Metrics
+from services.chassis.policy.circuit import Limits
 from services.chassis.testing import FakeClock, SequentialIds, serving
 from services.kernel import errors
 from services.kernel.clock import SystemClock
@@ -20,6 +21,7 @@ from tests.chassis import playground
 from tests.chassis.playground import FILE, METHODS, Ping, Pong, Stub
 
 WAIT_S = 5.0
+NEVER_OPEN = Limits(consecutive_failures=10_000, calls_min=10_000)
 
 
 class ShopClosed(errors.Unavailable):
@@ -159,7 +161,7 @@ async def test_a_servers_pushback_has_the_last_word(
 
 async def test_the_budget_ends_a_storm_of_retries() -> None:
     flaky = Flaky(*[ShopClosed()] * 1000)
-    async with calling(flaky) as stub:
+    async with calling(flaky, circuits=NEVER_OPEN) as stub:
         write = stub.Write
         for _ in range(100):
             await refusal(write(Ping()))
