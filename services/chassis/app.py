@@ -34,7 +34,7 @@ from services.chassis.background import Background, Work
 from services.chassis.client import MESSAGE_BYTES_MAX
 from services.chassis.config import ServiceSettings
 from services.chassis.health import CheckFn, Health
-from services.chassis.metrics import Metrics
+from services.chassis.metrics import LimiterFigures, Metrics
 from services.chassis.operations import Operations, answering
 from services.chassis.server import AddToServer, Denied, Onion
 from services.chassis.server.gate import Gate
@@ -85,6 +85,7 @@ class App:
         self.operations_address = ""
         clock = clock or SystemClock()
         self._onion = Onion(self.metrics, clock, access, denied=denied)
+        self.metrics.registry.register(LimiterFigures("grpc_server", self._onion.limiter))
         self._background = Background(clock)
         self._background.add("health", self.health.run)
         self._servicers: list[tuple[AddToServer[Any], Any, tuple[FileDescriptor, ...]]] = []

@@ -91,6 +91,9 @@ class RequestContext:
     is_held: bool = True
     """Whether somebody else ends the work at its deadline."""
 
+    is_counted: bool = False
+    """Whether it is one of those that the server may work on at once."""
+
     metadata: dict[str, str] = field(default_factory=dict, repr=False)
     """What came along that the onion understands; what was given twice is empty. It may hold secrets."""
 

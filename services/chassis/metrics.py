@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from services.chassis.contract import Method
+from services.chassis.policy.limiter import Limiter
 
 # From a cached read to the longest deadline.
 BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -112,6 +113,23 @@ class Metrics:
     async def refresh(self) -> None:
         """Brings everything up to date that is not so by itself."""
         await asyncio.gather(*(refresh() for refresh in self._refreshes))
+
+
+class LimiterFigures(Collector):
+    """What a limiter allows, and whom it refused."""
+
+    def __init__(self, prefix: str, limiter: Limiter) -> None:
+        self._prefix = prefix
+        self._limiter = limiter
+
+    def collect(self) -> Iterator[Metric]:
+        prefix, limiter = self._prefix, self._limiter
+        refused = CounterMetricFamily(f"{prefix}_shed", "Calls refused as too many.", labels=("priority",))
+        for priority, count in limiter.refused.items():
+            refused.add_metric((priority.name.lower(),), count)
+        yield GaugeMetricFamily(f"{prefix}_limit", "Calls worked on at once, at most.", limiter.limit)
+        yield GaugeMetricFamily(f"{prefix}_limited", "Calls worked on that count.", limiter.in_flight)
+        yield refused
 
 
 class _Calls(Collector):

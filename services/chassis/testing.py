@@ -17,6 +17,7 @@ from services.chassis import client
 from services.chassis.events.envelope import Envelope
 from services.chassis.events.server import NatsServer
 from services.chassis.metrics import Metrics
+from services.chassis.policy.limiter import Limiter
 from services.chassis.server import AddToServer, Denied, Onion
 from services.chassis.server.access import Everyone
 from services.chassis.server.gate import Gate
@@ -90,6 +91,7 @@ async def serving(
     ids: Ids | None = None,
     access: Gate | None = None,
     denied: Denied | None = None,
+    limiter: Limiter | None = None,
 ) -> AsyncIterator[client.Channel]:
     """Real calls to servicers behind the onion, on a free port of 127.0.0.1, over a channel with ours.
 
@@ -98,7 +100,13 @@ async def serving(
     async with serving((add_UserServiceServicer_to_server, servicer), files=[user_pb2.DESCRIPTOR]) as channel:
         user = await UserServiceStub(channel).GetUser(...)
     """
-    onion = Onion(metrics or Metrics(), clock or SystemClock(), access or Everyone(), denied=denied)
+    onion = Onion(
+        metrics or Metrics(),
+        clock or SystemClock(),
+        access or Everyone(),
+        denied=denied,
+        limiter=limiter,
+    )
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
     for add_to_server, servicer in servicers:
         onion.serve(server, add_to_server, servicer, *files)

@@ -45,9 +45,10 @@ service {
   name: "Playground"
   method { name: "Read" input_type: ".bodega.playground.v1.Ping" output_type: ".bodega.playground.v1.Pong"
            options { idempotency_level: NO_SIDE_EFFECTS
-                     [bodega.policy.v1.method] { deadline { seconds: 20 } } } }
+                     [bodega.policy.v1.method] { deadline { seconds: 20 } priority: PRIORITY_SHEDDABLE } } }
   method { name: "Write" input_type: ".bodega.playground.v1.Ping" output_type: ".bodega.playground.v1.Pong"
-           options { idempotency_level: IDEMPOTENT [bodega.policy.v1.method] { deadline { seconds: 20 } } } }
+           options { idempotency_level: IDEMPOTENT
+                     [bodega.policy.v1.method] { deadline { seconds: 20 } priority: PRIORITY_CRITICAL } } }
   method { name: "Fire" input_type: ".bodega.playground.v1.Ping" output_type: ".bodega.playground.v1.Pong"
            options { [bodega.policy.v1.method] { deadline { seconds: 20 } } } }
   method { name: "Quick" input_type: ".bodega.playground.v1.Ping" output_type: ".bodega.playground.v1.Pong"

@@ -61,6 +61,8 @@ async def test_it_serves_and_tells_that_it_does() -> None:
         metrics = (await get(server, "/metrics")).text
         assert "shelves 7.0" in metrics
         assert 'grpc_server_handled_total{grpc_code="OK"' in metrics
+        assert "grpc_server_limit 512.0" in metrics
+        assert 'grpc_server_shed_total{priority="critical"} 0.0' in metrics
         assert (await get(server, "/elsewhere")).status_code == 404
 
 

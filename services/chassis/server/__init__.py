@@ -24,12 +24,14 @@ from services.chassis.context import STALE, RequestContext, reset_current, set_c
 from services.chassis.contract import ContractError, Method
 from services.chassis.identity.ownership import OwnerNotAsked
 from services.chassis.metrics import Metrics
+from services.chassis.policy.limiter import Limiter
 from services.chassis.server import errors, validation
 from services.chassis.server.address import address_of
 from services.chassis.server.arrival import opening
 from services.chassis.server.deadline import Deadline
 from services.chassis.server.gate import Context, Gate, Stream, Unary
 from services.chassis.server.in_flight import InFlight
+from services.chassis.server.shedding import Shedding
 from services.chassis.server.telemetry import CANCELLED, DEADLINE_EXCEEDED, OK, UNKNOWN, observing
 from services.chassis.server.validation import Parsing, Validation
 from services.chassis.status import Refused
@@ -54,15 +56,26 @@ AddToServer = Callable[[_Servicer, Any], None]
 class Onion:
     """What is around every handler of one server."""
 
-    def __init__(self, metrics: Metrics, clock: Clock, access: Gate, *, denied: Denied | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        clock: Clock,
+        access: Gate,
+        *,
+        denied: Denied | None = None,
+        limiter: Limiter | None = None,
+    ) -> None:
         self._metrics = metrics
         self._denied = denied
         self._monotonic = clock.monotonic
         self._deadline = Deadline(clock.monotonic)
+        self._shedding = Shedding(clock.monotonic, limiter)
+        self.limiter = self._shedding.limiter
         self.in_flight = InFlight()
         # In this order.
         self.gates: tuple[Gate, ...] = (
             self._deadline,  # before any work: what cannot finish is not begun
+            self._shedding,  # before all that costs something: refusals must not
             Parsing(),  # those after it read the request
             access,  # before validation: strangers learn nothing, not even what would be valid
             Validation(),  # last: handlers and nothing else may rely on it
@@ -117,6 +130,7 @@ class Onion:
         opened = opening(method)
         guards = tuple(gate.guard(method) for gate in self.gates)
         begin, ended = observing(self._metrics, method)
+        left = self._shedding.leaving()
         monotonic, in_flight, denied = self._monotonic, self.in_flight, self._denied
 
         async def served(request: Any, context: Context) -> Any:
@@ -146,7 +160,10 @@ class Onion:
             else:
                 return reply
             finally:
-                ended(code, reason, monotonic() - begun)
+                now = monotonic()
+                ended(code, reason, now - begun)
+                if call.is_counted:
+                    left(code, now - begun, now)
                 reset_current(token)
                 in_flight.leave()
 

@@ -14,6 +14,9 @@ CANCELLED: Final = "CANCELLED"
 DEADLINE_EXCEEDED: Final = "DEADLINE_EXCEEDED"
 UNKNOWN: Final = "UNKNOWN"
 
+OVERLOADED: Final = "OVERLOADED"
+"""The reason of refusals so many that shedding tells of them, together."""
+
 Ended = Callable[[str, str, float], None]
 
 
@@ -23,6 +26,8 @@ def observing(metrics: Metrics, method: Method) -> tuple[Callable[[], None], End
 
     def ended(code: str, reason: str, duration_s: float) -> None:
         figures.ended(code, duration_s)
+        if reason == OVERLOADED:
+            return
         _log.info("call", method=path, code=code, reason=reason, duration_ms=round(duration_s * 1000, 3))
 
     return figures.begun, ended

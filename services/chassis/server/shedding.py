@@ -1,0 +1,98 @@
+"""Refuses what this server cannot do in good time beside all else it does: the less important first.
+
+What it costs decides whether it helps, so refusals are made before anyone needs them, and told of together.
+A stream is refused like any call, but not counted: it lives for an hour and does next to nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from services.chassis import status, telemetry
+from services.chassis.context import RequestContext
+from services.chassis.contract import Method
+from services.chassis.policy.limiter import Limiter, priority_of, waits
+from services.chassis.server.gate import Context, Guard
+from services.chassis.server.telemetry import DEADLINE_EXCEEDED, OK
+from services.chassis.status import Refused
+from services.kernel import errors
+
+WAIT_MEAN_S: Final = 1.0  # limits shrink and grow within seconds
+REFUSALS: Final = 32  # different ones; more would not spread better
+TELL_EVERY_S: Final = 1.0
+
+TELLING: Final = frozenset({OK, DEADLINE_EXCEEDED})
+"""How calls end that tell something of our pace."""
+
+Left = Callable[[str, float, float], None]
+"""Is told how an admitted call ended: the code, its seconds, and the time."""
+
+_log = telemetry.logger("shedding")
+
+
+class Overloaded(errors.Unavailable):
+    """There is more to do than can be done in time; the same request may succeed in a moment."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__()
+        self.wait_s = wait_s
+
+    @property
+    def retry_after_s(self) -> float:  # type: ignore[override]  # each another one
+        return self.wait_s
+
+
+class Shed(Refused):
+    """`Overloaded`, rendered beforehand."""
+
+    reason = Overloaded.reason
+
+
+class Shedding:
+    """The gate, and what tells it how calls end."""
+
+    def __init__(self, monotonic: Callable[[], float], limiter: Limiter | None = None) -> None:
+        self.limiter = limiter or Limiter()
+        self._monotonic = monotonic
+        self._refusals = [status.from_error(Overloaded(wait_s)) for wait_s in waits(REFUSALS, WAIT_MEAN_S)]
+        self._refused = 0
+        self._told = 0
+        self._told_at = float("-inf")
+
+    def guard(self, method: Method) -> Guard:
+        limiter, priority = self.limiter, priority_of(method)
+
+        def has_room(_request: Any, _call: RequestContext, _context: Context) -> None:
+            if not limiter.has_room(priority):
+                raise self._shed()
+
+        def enters(_request: Any, call: RequestContext, _context: Context) -> None:
+            if not limiter.enter(priority):
+                raise self._shed()
+            call.is_counted = True
+
+        return has_room if method.is_stream else enters
+
+    def leaving(self) -> Left:
+        """What to call when a call that was counted has ended; one for each method."""
+        limiter, pace = self.limiter, self.limiter.pace()
+
+        def left(code: str, duration_s: float, now: float) -> None:
+            if code in TELLING:
+                limiter.leave_after(pace, duration_s, now)
+            else:
+                limiter.leave()
+
+        return left
+
+    def _shed(self) -> Shed:
+        self._refused += 1
+        now = self._monotonic()
+        if now - self._told_at >= TELL_EVERY_S:
+            _log.warning(
+                "overloaded",
+                refused=self._refused - self._told,
+                in_flight=self.limiter.in_flight,
+                limit=self.limiter.limit,
+            )
+            self._told, self._told_at = self._refused, now
+        return Shed(self._refusals[self._refused % REFUSALS])
