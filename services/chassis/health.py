@@ -18,8 +18,11 @@ from services.chassis import telemetry
 
 _log = telemetry.logger("health")
 
+LOST_WITHIN_S: Final = 2.0
+"""What is lost shows within so long, however it is lost; what has returned, sooner."""
+
 CHECK_TIMEOUT_S: Final = 1.0  # shorter than any prober waits
-CHECK_EVERY_S: Final = 5.0
+CHECK_EVERY_S: Final = 0.75  # with the longest check still within LOST_WITHIN_S; one costs a read
 CHECK_AGAIN_S: Final = 0.2  # while not ready: starting up should not wait for the next round
 
 CheckFn = Callable[[], Awaitable[object]]
@@ -58,7 +61,8 @@ class _Check:
 class Health:
     """The state of one process; `run` keeps it current."""
 
-    def __init__(self) -> None:
+    def __init__(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self._sleep = sleep
         self.state = State.STARTING
         self.started = False
         self.found: tuple[Found, ...] = ()
@@ -85,7 +89,7 @@ class Health:
     async def run(self) -> None:
         """Keeps the state current, for ever."""
         while True:
-            await asyncio.sleep(CHECK_EVERY_S if self.state in READY else CHECK_AGAIN_S)
+            await self._sleep(CHECK_EVERY_S if self.state in READY else CHECK_AGAIN_S)
             await self.refresh()
 
     async def drain(self) -> None:

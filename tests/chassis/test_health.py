@@ -121,3 +121,45 @@ async def test_draining_is_for_ever() -> None:
     await found.drain()
     assert await found.refresh() is State.DRAINING
     assert shown(found) == HealthCheckResponse.NOT_SERVING
+
+
+async def test_a_lost_database_shows_within_two_seconds_and_its_return_within_five() -> None:
+    """In time between checks, beside which a check itself may take as long as it may."""
+    passed_s = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal passed_s
+        passed_s += seconds
+        await asyncio.sleep(0)
+
+    found, database = Health(sleep), Dependency()
+    found.check("database", database.ping)
+    await found.announce(["shop.v1.Shop"])
+    await found.refresh()
+    assert shown(found) == HealthCheckResponse.SERVING
+
+    async def shows(status: int, within_s: float) -> None:
+        begun_s = passed_s
+        while shown(found) != status:
+            await asyncio.sleep(0)
+            assert passed_s - begun_s + health.CHECK_TIMEOUT_S <= within_s
+
+    running = asyncio.create_task(found.run())
+    database.up = False  # perhaps just after it was looked at
+    await asyncio.wait_for(shows(HealthCheckResponse.NOT_SERVING, health.LOST_WITHIN_S), WAIT_S)
+    database.up = True
+    await asyncio.wait_for(shows(HealthCheckResponse.SERVING, 5.0), WAIT_S)
+    running.cancel()
+
+
+async def test_what_is_degraded_says_by_what_and_how_long_each_check_took() -> None:
+    broker = Dependency()
+    broker.up = False
+    found = await announced(("database", Dependency(), True), ("broker", broker, False))
+    await found.refresh()
+    report = found.report()
+    assert report["status"] == "degraded"
+    assert report["checks"]["broker"]["problem"] == "ConnectionError"
+    assert not report["checks"]["broker"]["required"]
+    assert report["checks"]["database"]["ok"]
+    assert all(check["duration_ms"] >= 0 for check in report["checks"].values())
