@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from services.cli.data_folder import DataFolder, sqlite_url
 from services.cli.endpoints import Endpoints
+from services.cli.shop import Shop
 from tests.secrets.doors import Said
 from tests.secrets.seeds import CARD, EMAIL, NAME, PASSWORD_HASH, PHONE
 
@@ -30,7 +31,23 @@ HOMES: Final = {
 """Where a secret may stand: the columns that are there to hold it."""
 
 
-def files(folder: DataFolder) -> Iterator[Said]:
+async def everywhere(shop: Shop) -> AsyncIterator[Said]:
+    """All there is to search. Events are followed up to the last that the story makes."""
+    folder, at = shop.folder, shop.endpoints
+    yield await _tail(folder, b"UserDeactivated")
+    yield await _trail(folder)
+    async for found in _operations(at, shop.gateway_operations):
+        yield found
+    for found in (*_processes(at), *_files(folder), *_tables(folder)):
+        yield found
+
+
+def given_secrets(folder: DataFolder) -> dict[str, str]:
+    """What the programs of a shop were given to keep, by the name of its file."""
+    return {path.name: path.read_text().strip() for path in folder.secrets.iterdir()}
+
+
+def _files(folder: DataFolder) -> Iterator[Said]:
     """Logs, streams as the broker keeps them (headers and bodies in clear), and what others may read."""
     logs = sorted(folder.logs.iterdir())
     streams = sorted(path for path in folder.nats.rglob("*") if path.is_file())
@@ -38,7 +55,7 @@ def files(folder: DataFolder) -> Iterator[Said]:
         yield Said(f"file {path.relative_to(folder.path)}", path.read_bytes())
 
 
-def tables(folder: DataFolder) -> Iterator[Said]:
+def _tables(folder: DataFolder) -> Iterator[Said]:
     """Every column of every table."""
     databases = {**folder.databases, "sandbox_provider": folder.provider_database}
     for name, path in databases.items():
@@ -54,23 +71,24 @@ def tables(folder: DataFolder) -> Iterator[Said]:
         engine.dispose()
 
 
-async def operations(shop: Endpoints, gateway: str) -> AsyncIterator[Said]:
+async def _operations(shop: Endpoints, gateway: str) -> AsyncIterator[Said]:
     """What probes and Prometheus get."""
+    places = {"gateway": gateway, **{name: service.http for name, service in shop.services.items()}}
     async with httpx.AsyncClient(timeout=30) as http:
-        for at in (gateway, *(service.http for service in shop.services.values())):
-            for path in ("/metrics", "/health/ready"):
-                yield Said(f"http://{at}{path}", (await http.get(f"http://{at}{path}")).content)
+        for name, at in places.items():
+            for what in ("metrics", "health/ready"):
+                yield Said(f"{what} of {name}", (await http.get(f"http://{at}/{what}")).content)
 
 
-def processes(shop: Endpoints) -> Iterator[Said]:
+def _processes(shop: Endpoints) -> Iterator[Said]:
     """Command lines, which everyone may read, and environments."""
-    pids = (shop.gateway_pid, shop.nats_pid, *(service.pid for service in shop.services.values()))
-    for pid in pids:
-        for name in ("cmdline", "environ"):
-            yield Said(f"{name} of {pid}", Path(f"/proc/{pid}/{name}").read_bytes())
+    pids = {name: service.pid for name, service in shop.services.items()}
+    for name, pid in {**pids, "gateway": shop.gateway_pid, "nats": shop.nats_pid}.items():
+        for what in ("cmdline", "environ"):
+            yield Said(f"{what} of {name}", Path(f"/proc/{pid}/{what}").read_bytes())
 
 
-async def tail(folder: DataFolder, until: bytes) -> Said:
+async def _tail(folder: DataFolder, until: bytes) -> Said:
     """What `bodega events tail` shows of the last hour, up to a line that has these words."""
     command = ("-m", "services.cli", "events", "tail", f"--data={folder.path}", "--since=60m")
     process = await asyncio.create_subprocess_exec(
@@ -90,7 +108,7 @@ async def tail(folder: DataFolder, until: bytes) -> Said:
     return Said("bodega events tail", shown + rest)
 
 
-async def trail(folder: DataFolder) -> Said:
+async def _trail(folder: DataFolder) -> Said:
     """What `bodega audit show` shows."""
     command = ("-m", "services.cli", "audit", "show", f"--data={folder.path}", "--json")
     process = await asyncio.create_subprocess_exec(
@@ -99,11 +117,6 @@ async def trail(folder: DataFolder) -> Said:
     async with asyncio.timeout(TAIL_MAX_S):
         shown, _ = await process.communicate()
     return Said("bodega audit show", shown)
-
-
-def given_secrets(folder: DataFolder) -> dict[str, str]:
-    """What the programs of a shop were given to keep, by the name of its file."""
-    return {path.name: path.read_text().strip() for path in folder.secrets.iterdir()}
 
 
 def _as_bytes(value: object) -> bytes:
