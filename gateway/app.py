@@ -29,6 +29,7 @@ from services.chassis import telemetry
 from services.chassis.identity import trust
 from services.chassis.identity.config import KEYS_RPC, IdentitySettings
 from services.chassis.identity.tokens import Issuer, Tokens
+from services.chassis.policy.limiter import Range
 from services.chassis.tls import TlsFiles, TlsRefused
 from services.kernel.clock import Clock, SystemClock
 
@@ -84,6 +85,9 @@ class Settings:
     backend_plaintext: bool = False
     """Plaintext may leave this machine: something else, a sidecar perhaps, makes it TLS."""
 
+    at_once: Range = site.AT_ONCE
+    """How many requests are worked on at once."""
+
     streams: Limits = field(default_factory=Limits)
 
 
@@ -135,7 +139,7 @@ def build(
         rates = None if settings.rates is None else RateLimits(settings.rates, SystemClock())
     except (BadBackend, BadOrigin, BadNetwork, BadLimit) as error:
         raise CannotServe(str(error)) from None
-    built = site.build(files, targets, with_access=settings.identity is not None)
+    built = site.build(files, targets, with_access=settings.identity is not None, at_once=settings.at_once)
     if settings.identity is not None and not settings.identity.oidc and KEYS_RPC not in built.methods:
         raise CannotServe(f"nobody's tokens could be believed: no {KEYS_RPC}, and no issuer outside")
     described = openapi.document(built.routes, files.file)

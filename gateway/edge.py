@@ -31,6 +31,7 @@ from services.chassis import context, telemetry
 from services.chassis.context import RequestContext
 from services.chassis.contract import DEADLINE_MAX_S
 from services.chassis.identity.caller import NOBODY, Caller
+from services.chassis.server.shedding import WAITS_S, Overloaded, Refusals
 from services.kernel.errors import DomainError
 
 Scope = MutableMapping[str, Any]
@@ -49,6 +50,8 @@ CLIENT_ADDRESS: Final = "x-bodega-client-address"
 """Tells services where a request comes from; they believe it of the workload `gateway` alone."""
 
 _CLIENT_LEFT: Final = 499  # nginx's word for it; only logs and metrics ever see it
+_REFUSED: Final = 400  # and above
+_LATE: Final = 504
 _JSON_TYPE: Final = b"application/json"
 _CHARSETS: Final = (b"", b"charset=utf-8", b'charset="utf-8"')
 _JSON: Final = (b"content-type", _JSON_TYPE)
@@ -87,6 +90,8 @@ class Edge:
         self.addresses = addresses or Addresses()
         self.rates = rates
         self._in_flight = 0
+        self.limiter = site.limiter
+        self.refusals = Refusals(site.limiter, time.perf_counter)
         self.streams = Streams(limits or Limits())
         site.metrics.show_streams(lambda: len(self.streams))
         site.metrics.show_in_flight(lambda: self._in_flight)
@@ -160,7 +165,9 @@ class _Exchange:
         "_common",
         "_edge",
         "_ended",
+        "_is_counted",
         "_is_private",
+        "_is_shed",
         "_presence",
         "_receive",
         "_route",
@@ -178,7 +185,9 @@ class _Exchange:
         self._route: Route | None = None
         self._ended: Ended | None = None
         self._common: Headers = edge.hygiene.fixed
+        self._is_counted = False
         self._is_private = False
+        self._is_shed = False
         self._started = time.perf_counter()
 
     async def run(self) -> None:
@@ -190,6 +199,7 @@ class _Exchange:
         context.set_current(RequestContext(trace=incoming.trace))  # the task is this request's own
         self._common = [*incoming.returned, *self._edge.hygiene.headers(incoming)]
         self._is_private = incoming.has_credentials
+        status = _CLIENT_LEFT
         try:
             status = await self._answer(incoming)
         except Refusal as refusal:
@@ -205,6 +215,9 @@ class _Exchange:
         except Exception:  # noqa: BLE001 (whatever it was: logged, and answered without a word of it)
             _log.exception("request failed", rpc="" if self._route is None else self._route.method.path)
             status = await self._fail(errors.internal().failure)
+        finally:
+            if self._is_counted:
+                self._leave(status)
         self._done(status, incoming.request_id)
 
     async def _answer(self, incoming: Incoming) -> int:
@@ -218,6 +231,7 @@ class _Exchange:
         route, values = found
         self._route = route
         self._is_private = self._is_private or route.reply.carries_secrets
+        self._admit(route)
         caller = await self._let_in(route, incoming, address) if edge.counts_or_guards else NOBODY
         if route.takes_stream:
             message = "HTTP carries no stream of requests; call this method by gRPC."
@@ -226,6 +240,17 @@ class _Exchange:
         if route.stream is not None:
             return await self._stream(route, route.stream, wire, incoming)
         return await self._unary(route, wire, incoming)
+
+    def _admit(self, route: Route) -> None:
+        """Raises Overloaded if there is no room for it. Streams are not counted: they last, and do little."""
+        limiter = self._edge.limiter
+        if route.stream is not None:
+            self._is_shed = not limiter.has_room(route.priority)
+        else:
+            self._is_counted = limiter.enter(route.priority)
+            self._is_shed = not self._is_counted
+        if self._is_shed:
+            raise Overloaded(WAITS_S[self._edge.refusals.another()])
 
     async def _let_in(self, route: Route, incoming: Incoming, address: str) -> Caller:
         """Who asks, if not too often, and if anything they could ask of this route may be theirs.
@@ -402,12 +427,22 @@ class _Exchange:
             out.append(_NO_STORE)  # what one client may see is nothing for a cache that others ask
         return out
 
+    def _leave(self, status: int) -> None:
+        route, limiter = self._route, self._edge.limiter
+        if route is not None and (status < _REFUSED or status == _LATE):
+            now = time.perf_counter()
+            limiter.leave_after(route.pace, now - self._started, now)
+        else:
+            limiter.leave()
+
     def _done(self, status: int, request_id: str) -> None:
         seconds = time.perf_counter() - self._started
         route, ended = self._route, self._ended
         (self._edge.nowhere if route is None else route.metrics).answered(
             status, seconds if ended is None else None
         )
+        if self._is_shed:
+            return  # told of together
         more = {} if ended is None else {"outcome": ended.outcome, "messages": ended.messages}
         _log.info(
             "request",

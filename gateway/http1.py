@@ -19,6 +19,8 @@ from gateway.errors import Headers
 
 # Request line and headers together; gRPC takes 8 to 16 KiB of metadata, of which we pass on a part.
 HEAD_BYTES_MAX: Final = 32 * 1024
+# Browsers send twenty, proxies add ten.
+HEADERS_MAX: Final = 100
 # For the whole request, body included: 4 MiB in this time is a slow phone, not an attack.
 ARRIVAL_MAX_S: Final = 30.0
 # How long what was sent last may take to reach a client that is being parted from.
@@ -198,7 +200,7 @@ class Http1Protocol(HttpToolsProtocol):
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
-        if self._head_bytes > HEAD_BYTES_MAX:
+        if self._head_bytes > HEAD_BYTES_MAX or len(self.headers) >= HEADERS_MAX:
             self._status = 431
             raise _BadHead
 

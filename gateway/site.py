@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool
 
@@ -21,7 +21,9 @@ from gateway.routes import Conflict, Router
 from gateway.transcode import ReplyRendering, RequestBinding
 from services.chassis import contract
 from services.chassis.contract import ContractError, Method
+from services.chassis.metrics import LimiterFigures
 from services.chassis.policy import access
+from services.chassis.policy.limiter import Limiter, Pace, Priority, Range, priority_of
 
 Call = Callable[..., Any]
 
@@ -53,6 +55,10 @@ class Route:
     takes_stream: bool
     """From the client, which is more than HTTP/1.1 can carry."""
 
+    priority: Priority
+    pace: Pace
+    """How fast it usually is."""
+
     call: Call | None = None
     """Set while channels are open."""
 
@@ -73,11 +79,24 @@ class Site:
     routes: list[Route]
     renderer: Renderer
     metrics: Metrics
+    limiter: Limiter
+    """How many requests are worked on at once."""
+
     methods: dict[str, Method]
     """By path, all that there are, also those without a route."""
 
 
-def build(files: descriptor_pb2.FileDescriptorSet, backends: Backends, *, with_access: bool = False) -> Site:
+# Most wait for a backend, which costs the edge little; the least still are not a fifth of a second's work.
+AT_ONCE: Final = Range(first=1024, least=256, most=8192)
+
+
+def build(
+    files: descriptor_pb2.FileDescriptorSet,
+    backends: Backends,
+    *,
+    with_access: bool = False,
+    at_once: Range = AT_ONCE,
+) -> Site:
     """`with_access`: every route must say who may ask. Raises CannotServe."""
     try:
         pool, found = descriptors.load(files)
@@ -86,9 +105,11 @@ def build(files: descriptor_pb2.FileDescriptorSet, backends: Backends, *, with_a
     except (BadDescriptorSet, BadBackend) as error:
         raise CannotServe(str(error)) from None
     encoder = Encoder(pool, descriptor_pool.Default())
-    compiler = _Compiler(backends, Decoder(pool), encoder, Metrics(), with_access=with_access)
+    limiter = Limiter(at_once)
+    compiler = _Compiler(backends, Decoder(pool), encoder, Metrics(), limiter, with_access=with_access)
+    compiler.metrics.registry.register(LimiterFigures("http_server", limiter))
     by_path = {method.path: method for method in methods}
-    site = Site(Router(), [], Renderer(encoder), compiler.metrics, by_path)
+    site = Site(Router(), [], Renderer(encoder), compiler.metrics, limiter, by_path)
     for method in methods:
         try:
             for rule in rules(method.descriptor):
@@ -110,6 +131,7 @@ class _Compiler:
     decoder: Decoder
     encoder: Encoder
     metrics: Metrics
+    limiter: Limiter
     with_access: bool
 
     def route(self, method: Method, rule: Rule) -> Route:
@@ -128,6 +150,8 @@ class _Compiler:
             access.rule(method) if self.with_access else None,
             limits.of(method),
             takes_stream=bool(method.descriptor.client_streaming),
+            priority=priority_of(method),
+            pace=self.limiter.pace(),
         )
 
 

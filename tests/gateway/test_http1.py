@@ -51,6 +51,14 @@ async def test_a_head_beyond_its_bound_is_431(edge: Client) -> None:
         assert (await said(edge, head + b"\r\n\r\n")).startswith(b"HTTP/1.1 431 ")
 
 
+async def test_more_headers_than_anyone_needs_are_431(edge: Client) -> None:
+    fits = b"GET /v1/echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + b"X: a\r\n" * (
+        http1.HEADERS_MAX - 2
+    )
+    assert (await said(edge, fits + b"\r\n")).startswith(b"HTTP/1.1 200 ")
+    assert (await said(edge, fits + b"X: a\r\n\r\n")).startswith(b"HTTP/1.1 431 ")
+
+
 async def test_a_request_that_never_arrives_is_dropped(edge: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http1, "ARRIVAL_MAX_S", 0.1)
     assert await said(edge, b"") == b""

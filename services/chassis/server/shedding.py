@@ -23,6 +23,8 @@ TELL_EVERY_S: Final = 1.0
 TELLING: Final = frozenset({OK, DEADLINE_EXCEEDED})
 """How calls end that tell something of our pace."""
 
+WAITS_S: Final = waits(REFUSALS, WAIT_MEAN_S)
+
 Left = Callable[[str, float, float], None]
 """Is told how an admitted call ended: the code, its seconds, and the time."""
 
@@ -47,16 +49,38 @@ class Shed(Refused):
     reason = Overloaded.reason
 
 
+class Refusals:
+    """Those of one limiter: each has another wait, and they are told of together."""
+
+    def __init__(self, limiter: Limiter, monotonic: Callable[[], float]) -> None:
+        self._limiter = limiter
+        self._monotonic = monotonic
+        self._made = 0
+        self._told = 0
+        self._told_at = float("-inf")
+
+    def another(self) -> int:
+        """Which of the waits is told this time."""
+        self._made += 1
+        now = self._monotonic()
+        if now - self._told_at >= TELL_EVERY_S:
+            _log.warning(
+                "overloaded",
+                refused=self._made - self._told,
+                in_flight=self._limiter.in_flight,
+                limit=self._limiter.limit,
+            )
+            self._told, self._told_at = self._made, now
+        return self._made % REFUSALS
+
+
 class Shedding:
     """The gate, and what tells it how calls end."""
 
     def __init__(self, monotonic: Callable[[], float], limiter: Limiter | None = None) -> None:
         self.limiter = limiter or Limiter()
-        self._monotonic = monotonic
-        self._refusals = [status.from_error(Overloaded(wait_s)) for wait_s in waits(REFUSALS, WAIT_MEAN_S)]
-        self._refused = 0
-        self._told = 0
-        self._told_at = float("-inf")
+        self._refusals = Refusals(self.limiter, monotonic)
+        self._statuses = [status.from_error(Overloaded(wait_s)) for wait_s in WAITS_S]
 
     def guard(self, method: Method) -> Guard:
         limiter, priority = self.limiter, priority_of(method)
@@ -85,14 +109,4 @@ class Shedding:
         return left
 
     def _shed(self) -> Shed:
-        self._refused += 1
-        now = self._monotonic()
-        if now - self._told_at >= TELL_EVERY_S:
-            _log.warning(
-                "overloaded",
-                refused=self._refused - self._told,
-                in_flight=self.limiter.in_flight,
-                limit=self.limiter.limit,
-            )
-            self._told, self._told_at = self._refused, now
-        return Shed(self._refusals[self._refused % REFUSALS])
+        return Shed(self._statuses[self._refusals.another()])
