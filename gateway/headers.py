@@ -1,6 +1,6 @@
 """HTTP headers → call metadata and back, by allow-lists.
 
-Nothing passes that is not named here: no forwarded identities, no `x-bodega-*`, no `grpc-*`, no
+Nothing passes that is not named here: no forwarded identities, no `x-bodega-*` of clients, no `grpc-*`, no
 hop-by-hop headers. Ids are taken over if they are sane and made otherwise; both go to the backend and
 back to the client.
 """
@@ -14,7 +14,7 @@ from typing import Final
 from grpc.aio import Metadata
 
 from gateway.errors import malformed
-from services.chassis.context import TraceContext
+from services.chassis.context import STALE, TraceContext
 
 AUTHORIZATION: Final = b"authorization"
 API_KEY: Final = b"x-api-key"
@@ -58,7 +58,16 @@ _LISTS: Final = frozenset(
 
 # Metadata of replies that clients of HTTP know what to do with.
 _RETURNED: Final = frozenset(
-    {"cache-control", "content-language", "deprecation", "etag", "last-modified", "retry-after", "sunset"}
+    {
+        "cache-control",
+        "content-language",
+        "deprecation",
+        "etag",
+        "last-modified",
+        "retry-after",
+        "sunset",
+        STALE,
+    }
 )
 
 _PRINTABLE = re.compile(rb"[ -~]*")

@@ -38,7 +38,10 @@ _PREFLIGHT: Final[Headers] = [
 ]
 _READABLE: Final = (
     b"access-control-expose-headers",
-    b"etag, location, ratelimit, ratelimit-policy, retry-after, traceparent, x-correlation-id, x-request-id",
+    (
+        b"etag, location, ratelimit, ratelimit-policy, retry-after, traceparent, "
+        b"x-bodega-stale, x-correlation-id, x-request-id"
+    ),
 )
 
 

@@ -22,6 +22,8 @@ ON_BEHALF_OF: Final = "x-bodega-on-behalf-of"
 
 # Metadata of a reply.
 STALE: Final = "x-bodega-stale"
+PUSHBACK: Final = "grpc-retry-pushback-ms"
+NEVER: Final = "-1"  # as a pushback (gRFC A6)
 
 # https://www.w3.org/TR/trace-context/#traceparent-header; version ff and all-zero ids are invalid.
 _TRACEPARENT = re.compile(

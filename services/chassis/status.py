@@ -178,7 +178,7 @@ def retry_after_s(error: BaseException | Status) -> float | None:
     return info.retry_delay.ToTimedelta().total_seconds() if info else None
 
 
-def trailers(status: Status) -> tuple[tuple[str, bytes], ...]:
+def trailers(status: Status) -> tuple[tuple[str, str | bytes], ...]:
     """The trailing metadata that carries a status (the same convention as grpc_status uses)."""
     return ((METADATA_KEY, status.SerializeToString()),)
 

@@ -12,6 +12,7 @@ import httpx
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
+from services.chassis.policy.circuit import State
 from services.cli import probe
 from services.cli.endpoints import Endpoints, ServiceEndpoint
 
@@ -46,6 +47,9 @@ class Observation:
     writer_transactions: float | None = None
     """Taken and not yet answered."""
 
+    left_alone: tuple[str, ...] = ()
+    """Methods of others that failed too often for it, and are not called for now."""
+
     @property
     def is_serving(self) -> bool:
         return self.health in _SERVING
@@ -68,6 +72,7 @@ def service(name: str, at: ServiceEndpoint) -> Observation:
         outbox_oldest_age_s=figures.get("outbox_oldest_age_seconds"),
         consumer_lags=figures.consumer_lags,
         writer_transactions=figures.get("writer_transactions"),
+        left_alone=tuple(figures.left_alone),
     )
 
 
@@ -117,6 +122,7 @@ class _Figures:
 
     plain: dict[str, float] = field(default_factory=dict)
     consumer_lags: dict[str, float] = field(default_factory=dict)
+    left_alone: list[str] = field(default_factory=list)
     version: str = ""
 
     def get(self, name: str) -> float | None:
@@ -134,6 +140,13 @@ def _figures(answer: httpx.Response | None) -> _Figures:
                 found.version = sample.labels["version"]
             elif sample.name == "consumer_lag_events":
                 found.consumer_lags[sample.labels["consumer"]] = sample.value
+            elif sample.name == "grpc_client_circuit_state" and sample.value:
+                found.left_alone.append(_circuit(sample.labels, State(int(sample.value))))
             elif not sample.labels:
                 found.plain[sample.name] = sample.value
     return found
+
+
+def _circuit(labels: Mapping[str, str], state: State) -> str:
+    words = state.name.lower().replace("_", " ")
+    return f"{labels['grpc_service']}/{labels['grpc_method']} at {labels['target']} (circuit {words})"

@@ -75,6 +75,8 @@ def _show(found: "list[Observation]") -> None:
     for seen in found:
         for missing in seen.missing:
             console.print(f"{seen.name} lacks {missing}", style="yellow", markup=False, soft_wrap=True)
+        for method in seen.left_alone:
+            console.print(f"{seen.name} leaves alone {method}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _row(seen: "Observation") -> tuple[str, ...]:

@@ -4,14 +4,17 @@ import asyncio
 import math
 from pathlib import Path
 
+import grpc
 import pytest
 
-from services.chassis import app
+from services.chassis import app, client
 from services.chassis.config import ServiceSettings
+from services.chassis.policy.circuit import Limits
 from services.chassis.server.access import Everyone
 from services.cli import observation, status
 from services.cli.endpoints import Endpoints, ServiceEndpoint
 from services.cli.observation import Observation
+from tests.chassis.playground import FILE, SERVICE, Ping, Stub
 
 NOWHERE = ServiceEndpoint(grpc="127.0.0.1:1", http="127.0.0.1:1", pid=1, database="")
 
@@ -45,6 +48,22 @@ async def test_a_service_says_what_it_lacks(required: bool, health: str, serving
         at = ServiceEndpoint(server.grpc_address, server.operations_address, 7, "")
         seen = await asyncio.to_thread(observation.service, "order", at)
     assert (seen.health, seen.is_serving, seen.missing) == (health, serving, ("events: not there",))
+
+
+async def test_a_service_says_whom_it_leaves_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    server = app.App(ServiceSettings(service="order", guests_plaintext=True), access=Everyone())
+    once = Limits(consecutive_failures=1, open_s=3600)
+    async with (
+        client.connect("127.0.0.1:1", FILE, metrics=server.metrics, circuits=once) as channel,
+        server.running(),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await Stub(channel).Fire(Ping())
+        at = ServiceEndpoint(server.grpc_address, server.operations_address, 7, "")
+        seen = await asyncio.to_thread(observation.service, "order", at)
+    assert seen.left_alone == (f"{SERVICE}/Fire at 127.0.0.1:1 (circuit open)",)
+    status._show([seen])
+    assert f"order leaves alone {SERVICE}/Fire" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

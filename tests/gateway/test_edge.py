@@ -505,12 +505,15 @@ async def test_a_client_that_leaves_takes_its_call_along(edge: Client) -> None:
 
 async def test_metadata_comes_back_by_an_allow_list(edge: Client) -> None:
     async def answer(context: Any, _seen: Seen) -> bytes:
-        await context.send_initial_metadata((("etag", "v1"), ("x-internal", "secret")))
+        await context.send_initial_metadata(
+            (("etag", "v1"), ("x-bodega-stale", "3"), ("x-internal", "secret"))
+        )
         return b""
 
     edge.backend.answers["GetShelf"] = answer
     response = await edge("GET", "/v1/shelves/1")
     assert response.headers["etag"] == "v1"
+    assert response.headers["x-bodega-stale"] == "3"
     assert "x-internal" not in response.headers
 
 

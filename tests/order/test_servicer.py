@@ -16,8 +16,8 @@ from bodega.user.v1 import user_pb2, user_pb2_grpc
 from google.rpc import error_details_pb2
 from google.type.money_pb2 import Money as MoneyMessage
 
-from services.chassis import status
-from services.chassis.context import RequestContext
+from services.chassis import client, status
+from services.chassis.context import STALE, RequestContext
 from services.chassis.contract import Method
 from services.chassis.feed import Feed
 from services.chassis.identity.caller import Caller
@@ -127,6 +127,7 @@ class Shop:
     participants: ScriptedParticipants
     store: Store[Transaction]
     door: Door
+    channel: client.Channel
 
     async def count(self) -> int:
         return len((await self.orders.ListOrders(pb.ListOrdersRequest())).orders)
@@ -172,7 +173,7 @@ async def shop(store: Store[Transaction], feed: Feed) -> AsyncIterator[Shop]:
             access=door,
         ) as channel:
             stub = order_pb2_grpc.OrderServiceStub(channel)
-            yield Shop(stub, users, catalog, stock, participants, store, door)
+            yield Shop(stub, users, catalog, stock, participants, store, door, channel)
         driving.cancel()
         await asyncio.wait([driving])
 
@@ -527,9 +528,11 @@ async def test_details_say_how_fresh_each_part_is(shop: Shop) -> None:
     assert (details.payment.freshness, details.payment.payment_state) == (pb.FRESHNESS_FRESH, "CAPTURED")
     assert [(part.freshness, part.available_quantity) for part in details.stock] == [(pb.FRESHNESS_FRESH, 7)]
     shop.stock.down = True
-    details = await shop.orders.GetOrderDetails(request)
+    call = order_pb2_grpc.OrderServiceStub(shop.channel.raw).GetOrderDetails(request)
+    details = await call
     assert details.buyer.freshness == pb.FRESHNESS_FRESH
     assert [(part.freshness, part.available_quantity) for part in details.stock] == [(pb.FRESHNESS_STALE, 7)]
+    assert int(dict(await call.initial_metadata())[STALE]) < 60
 
 
 async def test_a_part_that_was_never_seen_is_unavailable_and_fails_nothing(shop: Shop) -> None:

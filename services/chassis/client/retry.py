@@ -11,6 +11,7 @@ import grpc
 
 from services.chassis import status
 from services.chassis.client.layer import Outgoing, Send
+from services.chassis.context import PUSHBACK
 from services.chassis.contract import Method
 from services.chassis.policy.backoff import Backoff
 from services.chassis.policy.budget import RetryBudget
@@ -19,7 +20,6 @@ ATTEMPTS_MAX: Final = 3  # what a third attempt does not mend, a fourth seldom d
 BACKOFF: Final = Backoff(first_s=0.1, max_s=2.0)
 
 ATTEMPTS_KEY: Final = "grpc-previous-rpc-attempts"
-PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 
 
 class Retry:
@@ -83,6 +83,6 @@ def asked_wait_s(error: grpc.aio.AioRpcError, backoff_s: float) -> float | None:
 
 def _pushback(error: grpc.aio.AioRpcError) -> str | None:
     for key, value in error.trailing_metadata() or ():
-        if key == PUSHBACK_KEY:
+        if key == PUSHBACK:
             return str(value)
     return None

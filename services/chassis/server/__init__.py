@@ -20,7 +20,7 @@ import grpc
 from google.protobuf.descriptor import FileDescriptor
 
 from services.chassis import contract, failpoints, status
-from services.chassis.context import STALE, RequestContext, reset_current, set_current
+from services.chassis.context import NEVER, PUSHBACK, STALE, RequestContext, reset_current, set_current
 from services.chassis.contract import ContractError, Method
 from services.chassis.identity.ownership import OwnerNotAsked
 from services.chassis.metrics import Metrics
@@ -199,7 +199,10 @@ def _code(error: BaseException, *, is_late: bool) -> str:
 
 async def _refuse(context: Context, refused: Refused) -> None:
     await failpoints.areach(BEFORE_REPLY)
-    await context.abort(refused.code, refused.status.message, status.trailers(refused.status))
+    trailers = status.trailers(refused.status)
+    if refused.reason == errors.NeighbourUnavailable.reason:
+        trailers += ((PUSHBACK, NEVER),)  # who stands next to the failing one has retried; once is enough
+    await context.abort(refused.code, refused.status.message, trailers)
 
 
 class _Registration:

@@ -10,6 +10,7 @@ import grpc
 
 from services.chassis import context as request_context
 from services.chassis import status, telemetry
+from services.chassis.client.unsent import NoTimeLeft
 from services.chassis.contract import Method
 from services.chassis.server.deadline import DeadlineExceeded
 from services.chassis.status import Refused
@@ -39,6 +40,7 @@ def refusal(error: Exception, method: Method, *, is_late: bool) -> Refused:
         return Refused(status.from_error(error))
     if isinstance(error, grpc.aio.AioRpcError) and error.code() in _WEATHER:
         _log.warning("neighbour failed", method=method.path, code=error.code().name, said=error.details())
+        is_late = is_late or status.reason(error) == NoTimeLeft.reason
         return Refused(status.from_error(DeadlineExceeded() if is_late else NeighbourUnavailable()))
     _log.exception("handler failed", method=method.path)
     return internal()

@@ -11,7 +11,7 @@ import pytest
 from services.chassis import client, context, status, telemetry
 from services.chassis.client.deadline import DEADLINE_MARGIN_S
 from services.chassis.context import RequestContext, TraceContext
-from services.chassis.contract import ContractError
+from services.chassis.contract import DEADLINE_MAX_S, STREAM_DEADLINE_MAX_S, ContractError
 from services.chassis.metrics import Metrics
 from services.chassis.policy.circuit import Limits
 from services.chassis.testing import FakeClock, SequentialIds, serving
@@ -167,6 +167,63 @@ async def test_the_budget_ends_a_storm_of_retries() -> None:
             await refusal(write(Ping()))
     retries = len(flaky.requests) - 100
     assert 10 <= retries <= 10 + 100 * 0.1
+
+
+async def test_through_two_hops_only_the_one_next_to_the_failure_retries() -> None:
+    flaky, asked = Flaky(*[ShopClosed()] * 100), []
+    async with calling(flaky, "Read") as inner:
+
+        async def relay(request: Any, _context: Any) -> Any:
+            asked.append(request)
+            return await inner.Read(request)
+
+        async with (
+            serving((playground.add_to_server, {"Read": relay}), files=[FILE]) as served,
+            client.connect(served.target, FILE, sleep=Waits()) as outer,
+        ):
+            error = await refusal(Stub(outer).Read(Ping()))
+    assert status.reason(error) == "NEIGHBOUR_UNAVAILABLE"
+    assert (len(asked), len(flaky.requests)) == (1, 3)
+
+
+async def test_what_there_was_no_time_to_ask_is_late_and_not_the_neighbours_fault() -> None:
+    flaky = Flaky()
+    async with calling(flaky, "Read") as inner:
+
+        async def hurried(request: Any, _context: Any) -> Any:
+            at_hand = context.current()
+            assert at_hand is not None
+            assert at_hand.deadline is not None
+            at_hand.deadline -= METHODS["Read"].deadline_s - DEADLINE_MARGIN_S
+            return await inner.Read(request)
+
+        async with serving((playground.add_to_server, {"Read": hurried}), files=[FILE]) as outer:
+            error = await refusal(Stub(outer.without_retries()).Read(Ping()))
+    assert (error.code(), status.reason(error)) == (
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        "DEADLINE_EXCEEDED",
+    )
+    assert not flaky.requests
+
+
+async def test_no_caller_waits_longer_than_a_unary_call_may_take() -> None:
+    left: list[float] = []
+
+    async def note(_request: Any, context: Any) -> Any:
+        left.append(context.time_remaining())
+        return Pong()
+
+    async def watch(_request: Any, context: Any) -> Any:
+        left.append(context.time_remaining())
+        yield Pong()
+
+    async with serving((playground.add_to_server, {"Read": note, "Watch": watch}), files=[FILE]) as channel:
+        await Stub(channel).Read(Ping(), timeout=1e6)
+        async for _ in Stub(channel).Watch(Ping()):
+            pass
+    assert DEADLINE_MAX_S - WAIT_S < left[0] <= DEADLINE_MAX_S
+    # The wire has fewer digits for long times, and rounds up.
+    assert STREAM_DEADLINE_MAX_S - WAIT_S < left[1] <= STREAM_DEADLINE_MAX_S * 1.01
 
 
 async def test_no_retry_that_the_deadline_has_no_time_for() -> None:

@@ -1,6 +1,9 @@
 import pytest
 
+from services.chassis.client import retry
+from services.chassis.events import consumer
 from services.chassis.policy.backoff import Backoff
+from services.order.saga import Patience
 
 
 @pytest.mark.parametrize(
@@ -14,3 +17,8 @@ def test_the_limit_doubles_up_to_its_maximum(failures: int, limit_s: float) -> N
 @pytest.mark.parametrize(("drawn", "delay_s"), [(0.0, 0.0), (0.5, 0.1), (1.0, 0.2)])
 def test_jitter_is_full(drawn: float, delay_s: float) -> None:
     assert Backoff(first_s=0.1, max_s=2.0).delay_s(2, lambda: drawn) == pytest.approx(delay_s)
+
+
+def test_retries_consumers_and_the_saga_wait_by_the_same_policy() -> None:
+    policies = {type(retry.BACKOFF), type(consumer.BACKOFF), Patience.__annotations__["backoff"]}
+    assert policies == {Backoff}
