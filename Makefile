@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gen fmt lint types proto gen-fresh layers test bench soak check up demo verify clean
+.PHONY: help setup gen fmt lint types proto gen-fresh layers test bench soak check up demo verify pins clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -74,6 +74,12 @@ bench: setup ## Measure what things cost (performance table, SVG)
 
 soak: setup ## Shop at random while programs die, an hour long (ARGS="--minutes 10"), and check that everything holds
 	@$(BIN)/python -m tests.soak $(ARGS)
+
+pins: ## Write the image's pins anew, from a clean install (deploy/requirements.txt)
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(PYTHON) -m venv "$$tmp" && \
+	  "$$tmp/bin/python" -m pip install --quiet . && \
+	  { sed -n '/^#/p' deploy/requirements.txt; "$$tmp/bin/python" -m pip freeze --exclude bodega; } > "$$tmp/pins" && \
+	  cp "$$tmp/pins" deploy/requirements.txt
 
 clean: ## Forget what can be made again (the shop's data in .bodega stays)
 	rm -rf $(VENV) dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,7 +9,22 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from services.cli import admin, certs, demo, events, migrate, probe, refusal, status, trail, up, verify
+from services.cli import (
+    admin,
+    broker,
+    certs,
+    demo,
+    describe,
+    events,
+    migrate,
+    probe,
+    refusal,
+    run,
+    status,
+    trail,
+    up,
+    verify,
+)
 
 app = typer.Typer(
     name="bodega",
@@ -18,8 +33,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up.up, status.status, demo.demo, verify.verify, migrate.migrate, probe.probe, certs.certs):
+for command in (
+    *(up.up, status.status, demo.demo, verify.verify, migrate.migrate, probe.probe, certs.certs),
+    *(broker.nats, describe.describe),
+):
     app.command()(command)
+app.command(context_settings=run.TAKES_ANYTHING)(run.run)
 app.add_typer(events.app, name="events")
 app.add_typer(admin.app, name="admin")
 app.add_typer(trail.app, name="audit")

@@ -29,7 +29,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from services.chassis.identity.workload import server_name, spiffe_id
 from services.cli.data_folder import OPERATOR, SERVICES, write_whole
 
-WORKLOADS: Final = (*SERVICES, "gateway", OPERATOR, "nats")
+WORKLOADS: Final = (*SERVICES, "gateway", OPERATOR, "nats", "postgres")
 """Who gets a leaf."""
 
 LEAF_LIVES: Final = timedelta(hours=24)

@@ -1,10 +1,17 @@
-"""`bodega probe`: asks a gRPC server whether it is healthy; for containers and scripts. Needs grpc alone."""
+"""`bodega probe`: asks a program whether it is healthy; for containers and scripts. Needs grpc at most.
 
+Services say so over gRPC (`host:port`), the edge over HTTP (`http://host:port/health/ready`), and the broker
+greets whoever connects (`nats://host:port`).
+"""
+
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
+from services.cli import readiness
 from services.cli.refusal import Refused
 
 if TYPE_CHECKING:
@@ -24,16 +31,46 @@ def probe(
     ] = None,
     workload: Annotated[str, typer.Option(metavar="NAME", help="Who must answer at the mesh port.")] = "",
 ) -> None:
-    """Exit with 0 if a server says SERVING (grpc.health.v1), else with 1."""
+    """Exit with 0 if a server says SERVING (grpc.health.v1), else with 1. Also takes http:// and nats://."""
+    timeout_s = seconds(timeout)
+    if (ready := _plain(target)) is not None:
+        raise typer.Exit(0 if _answers(ready, timeout_s) else 1)
     import grpc  # noqa: PLC0415 (heavy)
 
-    timeout_s = seconds(timeout)
     if bool(identity) != bool(workload):
         raise Refused("--identity and --workload go together")
     with _mesh(target, identity, workload) if identity else grpc.insecure_channel(target) as channel:
         answer = check(channel, service, timeout_s=timeout_s)
     typer.echo(answer, err=answer != SERVING)
     raise typer.Exit(0 if answer == SERVING else 1)
+
+
+def _plain(target: str) -> readiness.Ready | None:
+    """How to ask those who do not speak gRPC; None for those who do. Raises Refused."""
+    if not target.startswith(("http://", "nats://")):
+        return None
+    try:
+        parts = urlsplit(target)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port:
+        raise Refused(f"{target!r} must name host and port")
+    if parts.scheme == "nats":
+        return readiness.nats_with_jetstream(host, port)
+    return readiness.http_ok(host, port, parts.path or "/")
+
+
+def _answers(ready: readiness.Ready, timeout_s: float) -> bool:
+    async def ask() -> bool:
+        return await asyncio.wait_for(ready(), timeout_s)
+
+    try:
+        said = asyncio.run(ask())
+    except TimeoutError:
+        said = False
+    typer.echo("ready" if said else "NOT ready", err=not said)
+    return said
 
 
 def _mesh(target: str, identity: Path, workload: str) -> "grpc.Channel":

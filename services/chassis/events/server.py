@@ -68,7 +68,8 @@ class NatsServer:
 
     Port 0 takes a free one, which it keeps when it is started again. With `tls` it takes workloads alone, and
     of those the `users`. Every message is on disk before it is
-    acknowledged (`sync_interval: always`): the default of two minutes would lose the last orders.
+    acknowledged (`sync_interval: always`): the default of two minutes would lose the last orders. Unless it
+    `keeps_log`, a file in the folder, it logs to standard error.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class NatsServer:
         port: int = 0,
         tls: TlsFiles | None = None,
         users: Users = (),
+        keeps_log: bool = True,
     ) -> None:
         self.folder = folder
+        self.keeps_log = keeps_log
         self.tls = tls
         self.users = users
         self.host = host
@@ -192,13 +195,16 @@ class NatsServer:
             f"host: {json.dumps(self.host)}\n"
             f"port: {self.port or -1}\n"
             f"ports_file_dir: {json.dumps(str(self.folder))}\n"
-            f"log_file: {json.dumps(str(self.folder / 'nats.log'))}\n"
+            f"{self._log_file()}"
             "jetstream {\n"
             f"  store_dir: {json.dumps(str(self.store))}\n"
             f"  max_file_store: {FILE_STORE_MAX}\n"
             "  sync_interval: always\n"
             "}\n" + self._encryption()
         )
+
+    def _log_file(self) -> str:
+        return f"log_file: {json.dumps(str(self.folder / 'nats.log'))}\n" if self.keeps_log else ""
 
     def _encryption(self) -> str:
         """Who may connect, as JSON, which the configuration's language includes."""
