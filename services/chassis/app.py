@@ -33,6 +33,7 @@ from services.chassis import config, failpoints, telemetry
 from services.chassis.background import Background, Work
 from services.chassis.client import MESSAGE_BYTES_MAX
 from services.chassis.config import ServiceSettings
+from services.chassis.contract import STREAM_DEADLINE_MAX_S
 from services.chassis.health import CheckFn, Health
 from services.chassis.metrics import LimiterFigures, Metrics
 from services.chassis.operations import Operations, answering
@@ -46,10 +47,20 @@ _log = telemetry.logger("app")
 EXIT_REFUSED: Final = 2
 CLEANUP_MAX_S: Final = 5.0  # for the `finally` of handlers that were cancelled when their grace ended
 
+METADATA_BYTES_MAX: Final = 8 * 1024  # a token and the ids of a call are two
+STREAMS_MAX: Final = 8192  # per connection: the edge's five thousand streams, and calls, come by one
+CONNECTION_AGE_S: Final = 1800  # give or take a tenth, says grpc: so long may callers miss a new replica
+CONNECTION_GRACE_S: Final = int(STREAM_DEADLINE_MAX_S)  # what was begun on an old connection ends there
+
 OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # else two servers share a port in silence
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+    ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),  # else what is in between passes by chance
+    ("grpc.max_concurrent_streams", STREAMS_MAX),
+    ("grpc.max_connection_age_ms", CONNECTION_AGE_S * 1000),
+    ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_S * 1000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # our clients ping every 30 s
 )
 
