@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import grpc
 
-from services.chassis import telemetry
+from services.chassis import status, telemetry
 from services.chassis.client.layer import Outgoing, Send
 from services.chassis.client.unsent import CircuitOpen, unsent, was_sent
 from services.chassis.contract import Method
@@ -18,6 +18,9 @@ from services.chassis.metrics import Metrics
 from services.chassis.policy.circuit import DEFAULT, Circuit, Limits, State
 
 SLOW_SHARE: Final = 0.6  # of the contract's deadline: callers give what they have left, which is less
+
+# From a neighbour that is well and knows how much it can take: an open circuit would keep even that from it.
+OVERLOADED: Final = "OVERLOADED"
 
 _FAILURES: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 
@@ -96,7 +99,9 @@ def _failed(error: grpc.aio.AioRpcError, *, is_slow: bool) -> bool | None:
     """What an error says of the neighbour; None is nothing."""
     code = error.code()
     if code in _FAILURES:
-        return True if was_sent(error) else None
+        if not was_sent(error):
+            return None
+        return status.reason(error) != OVERLOADED or is_slow
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return True if is_slow else None  # else it was the caller's own time that was short
     return None if code is grpc.StatusCode.CANCELLED else is_slow

@@ -13,6 +13,7 @@ from services.chassis.client.unsent import was_sent
 from services.chassis.context import RequestContext, TraceContext
 from services.chassis.metrics import Metrics
 from services.chassis.policy.circuit import DEFAULT, Limits
+from services.chassis.server.shedding import Overloaded
 from services.chassis.testing import FakeClock, until
 from tests.chassis import playground
 from tests.chassis.client.neighbour import WAIT_S, Neighbour, Nowhere, ShopClosed, called, refusal, stub
@@ -101,8 +102,9 @@ async def test_a_probe_whose_caller_leaves_makes_room_for_another(
             await fire(Ping())
 
 
-async def test_refusals_are_answers(neighbour: Neighbour, clock: FakeClock) -> None:
-    neighbour.fails_with = Nowhere(name="x")
+@pytest.mark.parametrize("refusal", [Nowhere(name="x"), Overloaded(0.0)])
+async def test_refusals_are_answers(neighbour: Neighbour, clock: FakeClock, refusal: Exception) -> None:
+    neighbour.fails_with = refusal
     async with called(neighbour, clock, circuits=LIMITS) as channel:
         await fail(stub(channel).Fire, 10)
     assert neighbour.calls == 10
