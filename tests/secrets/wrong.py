@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, Final
 
+import orjson
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
@@ -53,7 +54,8 @@ def _grpc(doors: Doors, method: Method, token: str) -> Iterator[Any]:
     yield doors.call(method, b"\x0a\x7f" + secret)  # shorter than it says
     yield doors.call(method, b"\x0a" + bytes((len(secret) + 1,)) + secret + b"\xff")  # no UTF-8
     yield doors.call(method, UNKNOWN_FIELD + bytes((len(secret),)) + secret, signed_in)
-    yield doors.call(method, _plausible(method, known).SerializeToString(), _metadata(known))
+    for metadata in (_metadata(known), *_authorizations(known)):
+        yield doors.call(method, _plausible(method, known).SerializeToString(), metadata)
 
 
 def _rest(doors: Doors, method: Method) -> Iterator[Any]:
@@ -82,6 +84,9 @@ def _rest(doors: Doors, method: Method) -> Iterator[Any]:
     yield send(filled(template, lambda _variable: known.new(TOKEN)), json={})
     yield send(f"{path}/{known.new(TOKEN)}", json={})
     yield send(headers={**headers, **_headers(known)}, json={})
+    basic = base64.b64encode(f"ada:{known.new(TOKEN)}".encode()).decode()
+    for authorization in (f"Basic {basic}", f"Bearer {_made_up(known)}", known.new(TOKEN)):
+        yield send(headers={**headers, "Authorization": authorization}, json={})
 
 
 def _metadata(known: Known) -> Metadata:
@@ -95,10 +100,22 @@ def _metadata(known: Known) -> Metadata:
     ]
 
 
+def _authorizations(known: Known) -> Iterator[Metadata]:
+    yield [("authorization", f"Basic {known.new(TOKEN)}")]
+    yield [("authorization", f"Bearer {known.new(TOKEN)}"), ("authorization", f"Bearer {known.new(TOKEN)}")]
+    yield [("authorization", f"Bearer {_made_up(known)}")]
+
+
+def _made_up(known: Known) -> str:
+    """What looks like a token of the shop, until one looks closer."""
+    header = {"typ": "at+jwt", "alg": "EdDSA", "kid": known.new(TOKEN)}
+    claims = {"iss": "bodega", "aud": known.new(TOKEN), "sub": known.new(TOKEN), "exp": known.new(TOKEN)}
+    parts = (orjson.dumps(header), orjson.dumps(claims), known.new(TOKEN).encode())
+    return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
+
+
 def _headers(known: Known) -> dict[str, str]:
-    basic = base64.b64encode(f"ada:{known.new(TOKEN)}".encode()).decode()
     return {
-        "Authorization": f"Basic {basic}",
         "X-Api-Key": known.new(TOKEN),
         "X-Password": known.new(TOKEN),
         "X-Bodega-On-Behalf-Of": known.new(TOKEN),
