@@ -7,10 +7,10 @@ STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gen fmt lint types proto gen-fresh layers test bench soak check up demo verify pins clean
+.PHONY: help setup gen fmt lint types proto gen-fresh layers test test-postgres bench soak check up demo verify pins clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Create .venv and install Bodega in it
 
@@ -67,6 +67,14 @@ check: lint types proto gen-fresh layers ## Everything that reads the code
 
 test: setup ## Everything that runs the code
 	$(BIN)/python -m pytest -n auto
+
+# A server of its own: Debian's programs where they are installed, else a wheel's.
+POSTGRES_SUITES := tests/chassis/storage tests/chassis/events/test_outbox.py tests/chassis/events/test_relay.py \
+  tests/user tests/inventory tests/order tests/payment tests/notification
+
+test-postgres: setup ## The stores' tests again, on a PostgreSQL server that is started for them
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --group postgres
+	@$(BIN)/python -m tests.postgres_server $(BIN)/python -m pytest -n auto $(POSTGRES_SUITES)
 
 bench: setup ## Measure what things cost (performance table, SVG)
 	@$(BIN)/python -m pip install --quiet --group bench

@@ -1,0 +1,18 @@
+"""What every suite may ask for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.databases import Databases
+
+
+@pytest.fixture
+def databases(tmp_path: Path) -> Iterator[Databases]:
+    """Empty databases: SQLite files, or, under `make test-postgres`, on a real server."""
+    made = Databases(tmp_path)
+    try:
+        yield made
+    finally:
+        made.drop()

@@ -57,7 +57,7 @@ def reading(url: str) -> Iterator[sa.Connection]:
 
     Takes `sqlite:///path` and whatever else SQLAlchemy can open. Safe beside a service that is running.
     """
-    engine = sa.create_engine(_read_only(url), poolclass=sa.NullPool, hide_parameters=True)
+    engine = _engine(url)
     try:
         with engine.connect() as connection:
             if engine.dialect.name == "sqlite":
@@ -70,6 +70,14 @@ def reading(url: str) -> Iterator[sa.Connection]:
                     yield connection
     finally:
         engine.dispose()
+
+
+def _engine(url: str) -> sa.Engine:
+    if sa.make_url(url).get_backend_name() == "postgresql":
+        from services.chassis.storage import postgresql  # noqa: PLC0415 (its driver, only where it is used)
+
+        return postgresql.reading_engine(url)
+    return sa.create_engine(_read_only(url), poolclass=sa.NullPool, hide_parameters=True)
 
 
 def _read_only(url: str) -> sa.URL:

@@ -11,9 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-import sqlalchemy as sa
-
 from services.chassis.storage.database import Store
+from services.chassis.storage.migrations import engine_for_migrations
 from services.kernel.clock import Clock
 from services.kernel.ids import Ids
 from services.kernel.money import Money
@@ -117,9 +116,10 @@ _NOTHING: Final = Money.zero("XXX")  # a void is for whatever is held
 
 def _create(url: str) -> None:
     """Makes the books where there are none; those of others are found as they were."""
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    engine = engine_for_migrations(url)  # who comes second finds them made
     try:
-        metadata.create_all(engine)
-        sandbox_webhooks.metadata.create_all(engine)
+        with engine.begin() as connection:
+            metadata.create_all(connection)
+            sandbox_webhooks.metadata.create_all(connection)
     finally:
         engine.dispose()

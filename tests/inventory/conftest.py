@@ -23,14 +23,15 @@ from services.inventory import audit
 from services.inventory.servicer import CatalogServicer, InventoryServicer
 from services.inventory.store import Transaction
 from services.inventory.watch import StockWatch
+from tests.databases import Databases
 from tests.inventory.shop import Shop
 
 MIGRATIONS = Path(__file__).parents[2] / "services" / "inventory" / "migrations"
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    made = f"sqlite:///{tmp_path / 'inventory.db'}"
+def url(databases: Databases) -> str:
+    made = databases.new("inventory")
     migrate(made, MIGRATIONS)
     return made
 

@@ -1,7 +1,6 @@
 """The notification service's parts on a real database."""
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 from bodega.user.v1 import user_pb2
@@ -13,13 +12,14 @@ from services.chassis.storage.migrations import migrate
 from services.chassis.testing import serving
 from services.kernel.clock import SystemClock
 from services.notification.store import Transaction
+from tests.databases import Databases
 from tests.notification.post import ADA, Scene, Users, post_office
 from tests.notification.stage import MIGRATIONS, Messages, ScriptedChannel, Watched
 
 
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    url = f"sqlite:///{tmp_path / 'notification.db'}"
+def database_url(databases: Databases) -> str:
+    url = databases.new("notification")
     migrate(url, MIGRATIONS)
     return url
 

@@ -15,6 +15,7 @@ from services.notification import audit
 from services.notification.domain import Channel, Fact, Message, Notification, State
 from services.notification.store import Transaction, from_row
 from services.notification.tables import metadata, notifications
+from tests.databases import only_sqlite
 from tests.notification.stage import MIGRATIONS, Messages, add, written
 
 LATER = timedelta(minutes=1)
@@ -90,6 +91,7 @@ async def test_a_sent_message_stays_sent(store: Messages) -> None:
     assert await store.read(lambda tx: tx.notifications.count(State.SENT)) == 1
 
 
+@only_sqlite  # which has the table made anew
 async def test_the_audit_holds_and_sees_what_is_broken(store: Messages, database_url: str) -> None:
     def findings() -> dict[str, bool]:
         with chassis_audit.reading(database_url) as connection:

@@ -18,6 +18,7 @@ from services.order import domain, facts
 from services.order.facts import Step
 from services.order.participants import Answer, Done, request_id
 from services.order.store import Transaction
+from tests.databases import Databases
 
 Script = dict[Step, list[Answer]]
 LINE = facts.Line("0190aaaa-0000-7000-8000-000000000001", "SKU", "Coffee", 2, Money(450, "USD"))
@@ -54,8 +55,8 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    url = f"sqlite:///{tmp_path / 'order.db'}"
+def database_url(databases: Databases) -> str:
+    url = databases.new("order")
     migrate(url, Path(order_path[0]) / "migrations")
     return url
 

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -18,11 +19,13 @@ from services.order.facts import Step, StepGivenUp, StepRefused
 from services.order.participants import Done, Participants, Refused, Unknown
 from services.order.saga import ATTENTION_ATTEMPTS, Patience, Saga
 from services.order.store import Transaction
+from tests.databases import connected
 from tests.order.conftest import ScriptedParticipants, placed
 
 ID = "0190dddd-0000-7000-8000-000000000001"
 AT_ONCE = Patience(timedelta(0), Backoff(0.001, 0.002))
 PATIENT = Patience(timedelta(hours=1), Backoff(0.001, 0.002))
+NOWHERE: Any = None  # nothing is asked of it
 UNAVAILABLE = Unknown("UNAVAILABLE")
 
 
@@ -37,7 +40,7 @@ def saga_of(
 
 
 def feed_of(store: Store[Transaction]) -> Feed:
-    return store.transaction(Session(store._reader, store._database)).orders._feed
+    return store.transaction(Session(NOWHERE, store._database)).orders._feed
 
 
 @asynccontextmanager
@@ -80,14 +83,15 @@ async def test_an_order_that_nothing_stops_is_confirmed(store: Store[Transaction
 
 
 async def test_quick_steps_share_commits_and_everything_is_written_before_the_money_moves(
-    store: Store[Transaction],
+    store: Store[Transaction], database_url: str
 ) -> None:
     seen: dict[Step, int] = {}
 
     def look(step: Step) -> None:
-        seen[step] = store._reader.execute("SELECT max(version) FROM order_events").fetchone()[0]
+        seen[step] = books.execute("SELECT max(version) FROM order_events").fetchone()[0]
 
-    await driven(store, ScriptedParticipants(before=look))
+    with closing(connected(database_url)) as books:
+        await driven(store, ScriptedParticipants(before=look))
     assert seen[Step.CAPTURE_PAYMENT] == 4
     assert seen[Step.COMMIT_STOCK] == 1
 

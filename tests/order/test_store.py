@@ -1,7 +1,5 @@
 """Orders on a real database."""
 
-import sqlite3
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,10 +10,10 @@ from services.chassis.audit import reading
 from services.chassis.storage import migrations
 from services.chassis.storage.database import Store
 from services.chassis.storage.faults import StaleVersion
-from services.kernel.clock import to_micros
 from services.order import audit, domain, projection, tables
 from services.order.facts import Step, StepDone
 from services.order.store import Drive, Transaction
+from tests.databases import damage
 from tests.order.conftest import placed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,15 +33,13 @@ async def test_events_from_before_it_was_written_down_on_whose_behalf_are_still_
     store: Store[Transaction], database_url: str
 ) -> None:
     order = await accepted(store)
-    (saved,) = await store.read(lambda tx: tx.orders.timeline(ID))
-    with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as books:
-        books.execute("DELETE FROM order_events")
-        books.execute(
-            "INSERT INTO order_events (stream_id, version, type, body, at, trace_id, actor) "
-            "VALUES (?, 1, ?, ?, ?, ?, 'user:ada')",
-            (ID, saved.type, saved.body, to_micros(saved.at), saved.trace_id),
-        )
-        books.commit()
+    damage(
+        database_url,
+        "CREATE TABLE was AS SELECT * FROM order_events",
+        "DELETE FROM order_events",
+        "INSERT INTO order_events (stream_id, version, type, body, at, trace_id, actor)"
+        " SELECT stream_id, version, type, body, at, trace_id, 'user:ada' FROM was",
+    )
     (stored,) = await store.read(lambda tx: tx.orders.timeline(ID))
     assert (stored.actor, stored.on_behalf_of, stored.request_id) == ("user:ada", "", "")
     assert await store.read(lambda tx: tx.orders.get(ID)) == order

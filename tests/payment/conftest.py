@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -10,6 +9,7 @@ from services.chassis import audit as chassis_audit
 from services.chassis.storage.migrations import migrate
 from services.chassis.testing import FakeClock
 from services.payment import audit
+from tests.databases import Databases
 from tests.payment.house import MIGRATIONS, House
 from tests.payment.lives import Lives
 
@@ -21,15 +21,15 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    made = f"sqlite:///{tmp_path / 'payment.db'}"
+def url(databases: Databases) -> str:
+    made = databases.new("payment")
     migrate(made, MIGRATIONS)
     return made
 
 
 @pytest.fixture
-def provider_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'sandbox.db'}"
+def provider_url(databases: Databases) -> str:
+    return databases.new("sandbox")
 
 
 @pytest.fixture

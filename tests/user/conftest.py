@@ -36,6 +36,7 @@ from services.user.session_servicer import SessionServicer
 from services.user.sign_in import Attempts
 from services.user.store import Transaction
 from services.user.tokens import AccessTokens
+from tests.databases import Databases
 
 MIGRATIONS = Path(user_path[0]) / "migrations"
 
@@ -46,8 +47,8 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    url = f"sqlite:///{tmp_path / 'user.db'}"
+def database_url(databases: Databases) -> str:
+    url = databases.new("user")
     migrate(url, MIGRATIONS)
     return url
 

@@ -1,7 +1,5 @@
 """API keys on a real database: what a restart leaves, what the audit sees."""
 
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +12,7 @@ from services.user import audit
 from services.user.api_keys import ApiKey, new_secret, secret_hash
 from services.user.domain import Details, User
 from services.user.store import Transaction
+from tests import databases
 
 Accounts = Store[Transaction]
 HASH = "$argon2id$v=19$m=32,t=1,p=1$c2FsdHNhbHQ$aGFzaA"
@@ -72,6 +71,5 @@ async def test_the_audit_holds_and_sees_what_is_broken(
         return {finding.name for finding in found if not finding.holds}
 
     assert violated() == set()
-    with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as vandal:
-        vandal.executescript(damage)
+    databases.damage(database_url, damage)
     assert violated() == DAMAGES[damage]

@@ -1,8 +1,6 @@
 """Sessions, tokens and failures on a real database: races, what the janitor takes, what the audit sees."""
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,6 +18,7 @@ from services.user.lockout import FORGOTTEN_AFTER, OF_ACCOUNT, Failures, SignInL
 from services.user.sessions import IDLE_MAX, Ending, RefreshToken, Session, SessionNotFound
 from services.user.store import Transaction
 from services.user.tables import lockouts, refresh_tokens, sessions
+from tests import databases
 
 Accounts = Store[Transaction]
 AT = FakeClock().now()
@@ -151,8 +150,7 @@ async def test_the_audit_holds_and_sees_what_is_broken(
             return {finding.name for finding in found if not finding.holds}
 
     assert violated() == set()
-    with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as vandal:
-        vandal.executescript(damage)
+    databases.damage(database_url, damage)
     assert violated() == DAMAGES[damage]
 
 

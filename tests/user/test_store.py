@@ -1,6 +1,4 @@
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -17,6 +15,7 @@ from services.user import audit, domain
 from services.user.domain import Details, Profile, User
 from services.user.store import Transaction
 from services.user.tables import metadata, outbox_rows, users
+from tests.databases import VIOLATIONS, damage
 
 Accounts = Store[Transaction]
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -106,7 +105,7 @@ async def test_the_index_stands_behind_the_check(store: Accounts) -> None:
     await saved(store, new("u1", "ada@example.com", "ada"))
     await saved(store, new("u2", "bob@example.com", "bob"))
     steal = Statement(sa.update(users).where(users.c.user_id == "u2").values(email_key="ada@example.com"))
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(VIOLATIONS):
         await store.transact(lambda session: session.run(steal))
 
 
@@ -133,10 +132,11 @@ async def test_the_audit_holds_and_sees_what_is_broken(
     assert findings() == {check.name: True for check in checks}
     names = [column.name for column in users.columns]
     twin = [f"{name} || '2'" if name in ("user_id", "username_key") else name for name in names]
-    with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as vandal:
-        vandal.execute("UPDATE users SET password_hash = 'plain', suspension_reason = 'none'")
-        vandal.execute("DELETE FROM outbox WHERE seq = 1")
-        vandal.execute("DROP INDEX users_by_email")
-        vandal.execute(f"INSERT INTO users ({', '.join(names)}) SELECT {', '.join(twin)} FROM users")  # noqa: S608
-        vandal.commit()
+    damage(
+        database_url,
+        "UPDATE users SET password_hash = 'plain', suspension_reason = 'none'",
+        "DELETE FROM outbox WHERE seq = 1",
+        "DROP INDEX users_by_email",
+        f"INSERT INTO users ({', '.join(names)}) SELECT {', '.join(twin)} FROM users",  # noqa: S608
+    )
     assert findings() == {check.name: False for check in checks}

@@ -33,7 +33,9 @@ def define(metadata: sa.MetaData) -> sa.Table:
         metadata,
         # Rows are published in this order. AUTOINCREMENT: a number is never given twice, not even after
         # the newest rows were deleted.
-        sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True
+        ),
         sa.Column("event_id", sa.Text, nullable=False, unique=True),
         sa.Column("aggregate_id", sa.Text, nullable=False),
         sa.Column("subject", sa.Text, nullable=False),
@@ -56,7 +58,7 @@ _WRITTEN: Final = ("event_id", "aggregate_id", "subject", "type", "headers", "bo
 _ADD = Statement(sa.insert(_OUTBOX).values({name: sa.bindparam(name) for name in _WRITTEN}).inline())
 _UNPUBLISHED = Statement(
     sa.select(_OUTBOX)
-    .where(_OUTBOX.c.stream_seq.is_(None), _OUTBOX.c.seq > sa.bindparam("after", type_=sa.Integer))
+    .where(_OUTBOX.c.stream_seq.is_(None), _OUTBOX.c.seq > sa.bindparam("after", type_=sa.BigInteger))
     .order_by(_OUTBOX.c.seq)
     .limit(sa.bindparam("rows_max", type_=sa.Integer))
 )

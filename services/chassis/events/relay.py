@@ -25,6 +25,7 @@ from services.chassis.events.jetstream import JetStream, Stream
 from services.chassis.events.outbox import Lag, Published, Waiting
 from services.chassis.policy.backoff import Backoff
 from services.chassis.storage.database import Store
+from services.chassis.storage.leadership import Lead
 from services.chassis.telemetry import logger
 from services.kernel.clock import Clock
 from services.kernel.errors import Unavailable
@@ -40,6 +41,9 @@ ROWS_MAX: Final = 400
 
 LOOK_EVERY_S: Final = 5.0
 """Commits wake the relay; this is for rows written by another process."""
+
+LOOK_OFTEN_S: Final = 0.25
+"""The same where replicas of the service write all the time, and one relay publishes for all."""
 
 LINGER_S: Final = 0.01
 """From a commit to the look for what it has written: a busy service commits hundreds of times a second, and
@@ -88,8 +92,9 @@ class Relay:
             connection = await self._jetstream.connection()
             try:
                 stream = await self._jetstream.ensure_stream(connection, self._service)
-                await self._compare(connection, stream)
-                await self._publish_on(connection, stream)
+                async with self._store.leading("relay") as lead:
+                    await self._compare(connection, stream)
+                    await self._publish_on(connection, stream, lead)
             except (*BROKER_ERRORS, PublishFailed, Unavailable) as error:
                 self._failures += 1
                 _log.warning("events wait in the outbox", error=repr(error), failures=self._failures)
@@ -99,16 +104,21 @@ class Relay:
         """How many events wait, and how long the oldest has waited; for metrics and readiness."""
         return await self._store.look(lambda session: outbox.lag(session, self._clock.now()))
 
-    async def _publish_on(self, connection: Connection, stream: Stream) -> None:
+    async def _publish_on(self, connection: Connection, stream: Stream, lead: Lead) -> None:
         connection.on_broken(self._wake.set)
         read_to = 0
         try:
             while not connection.is_broken:
                 self._wake.clear()
+                await lead.confirm()
                 rows = await self._store.look(partial(outbox.unpublished, rows_max=ROWS_MAX, after=read_to))
                 if rows:
                     await self._publish(connection, stream, rows)
                     read_to = rows[-1].seq
+                    if not self._store.one_writer:
+                        # A lower number may be committed yet. What is noted is not read again.
+                        await self._noted()
+                        read_to = 0
                 elif await self._woken():
                     await asyncio.sleep(LINGER_S)
                 else:
@@ -120,7 +130,7 @@ class Relay:
     async def _woken(self) -> bool:
         """Whether there was a commit, before it was time to look all the same."""
         try:
-            async with asyncio.timeout(LOOK_EVERY_S):
+            async with asyncio.timeout(LOOK_EVERY_S if self._store.one_writer else LOOK_OFTEN_S):
                 await self._wake.wait()
         except TimeoutError:
             return False

@@ -3,19 +3,26 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import sqlalchemy as sa
 from google.protobuf.message import Message
 
 from services.chassis.storage import audit_trail, idempotency
 from services.chassis.storage.idempotency import Call
+from services.chassis.storage.leadership import Lead, Undisputed, elected
+from services.chassis.storage.readers import ReaderInLoop, ReadersInThreads
 from services.chassis.storage.session import Session
-from services.chassis.storage.sqlite import READERS_MAX, Sqlite
+from services.chassis.storage.sqlite import Sqlite
 from services.chassis.storage.writer import Writer
 from services.kernel.clock import Clock
 from services.kernel.errors import DomainError
+
+if TYPE_CHECKING:
+    from services.chassis.storage.postgresql import Postgresql
+    from services.chassis.storage.writers import Writers
 
 T = TypeVar("T")
 Tx = TypeVar("Tx")
@@ -34,22 +41,23 @@ class Store(Generic[Tx]):
     def __init__(
         self, url: str, *, open_transaction: Callable[[Session], Tx], clock: Clock, secret: bytes
     ) -> None:
-        self._database = Sqlite(url)
+        self._database: Sqlite | Postgresql
+        self._writer: Writer | Writers
+        self._database, self._writer = _opened(url, on_commit=self._wake_all)
         self._open_transaction = open_transaction
         self._clock = clock
         self._secret = secret
         self._wakes: list[Callable[[], None]] = []
-        self._writer = Writer(self._database, on_commit=self._wake_all)
 
     async def __aenter__(self) -> Self:
         self._writer.open()
         try:
-            self._reader = self._database.reader()
+            self._reads = _reading(self._database)
         except BaseException:
             await self._writer.close()
             raise
         self._engine = self._database.engine()
-        self._searchers = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="search")
+        self._searchers = ThreadPoolExecutor(self._database.searchers, thread_name_prefix="search")
         return self
 
     async def __aexit__(
@@ -95,15 +103,16 @@ class Store(Generic[Tx]):
         For handlers of several steps, which ask before they call a neighbour.
         """
         digest = call.digest(self._secret)
-        # One statement sees one moment without a transaction around it.
-        session = Session(self._reader, self._database)
-        outcome = idempotency.recall(session, call, digest, reply_type)
+        outcome = await self._reads.glance(
+            lambda session: idempotency.recall(session, call, digest, reply_type)
+        )
         return outcome.unwrap() if outcome else None
 
     async def read(self, fn: Callable[[Tx], T]) -> T:
-        """Runs `fn` in the loop's thread on a connection that cannot write; all its reads see one moment.
+        """Runs `fn` on a connection that cannot write; all its reads see one moment.
 
-        For reads by key, which take microseconds. Lists and searches belong to `fetch`.
+        For reads by key: on SQLite they are done in the loop's thread, and take microseconds. Lists and
+        searches belong to `fetch`.
         """
         return await self.look(lambda session: fn(self._open_transaction(session)))
 
@@ -125,15 +134,20 @@ class Store(Generic[Tx]):
         """
         return await self._writer.write(fn, patient=patient)
 
-    async def look(self, fn: Callable[[Session], T]) -> T:
+    def look(self, fn: Callable[[Session], T]) -> Coroutine[Any, Any, T]:
         """`read` for the chassis' own tables."""
-        session = Session(self._reader, self._database)
-        self._reader.execute(self._database.begin_reading)
-        try:
-            return fn(session)
-        finally:
-            if self._reader.in_transaction:
-                self._reader.execute("ROLLBACK")
+        return self._reads.look(fn)
+
+    def leading(self, name: str) -> AbstractAsyncContextManager[Lead]:
+        """For what one process at a time may do: waits until no other leads in it."""
+        if isinstance(self._database, Sqlite):
+            return nullcontext(Undisputed())
+        return elected(self._database, name)
+
+    @property
+    def one_writer(self) -> bool:
+        """Whether transactions are begun in the order in which they commit, and none elsewhere."""
+        return isinstance(self._database, Sqlite)
 
     def transaction(self, session: Session) -> Tx:
         """The service's transaction object on an open session."""
@@ -166,12 +180,36 @@ class Store(Generic[Tx]):
     async def _close(self) -> None:
         await self._writer.close()
         await asyncio.to_thread(self._searchers.shutdown)
-        self._reader.close()
+        await self._reads.close()
         self._engine.dispose()
 
     def _wake_all(self) -> None:
         for wake in self._wakes:
             wake()
+
+
+def _opened(
+    url: str, *, on_commit: Callable[[], None]
+) -> "tuple[Sqlite, Writer] | tuple[Postgresql, Writers]":
+    match sa.make_url(url).get_backend_name():
+        case "sqlite":
+            database = Sqlite(url)
+            return database, Writer(database, on_commit=on_commit)
+        case "postgresql":
+            # Its driver is for those who use it: it costs every process memory.
+            from services.chassis.storage.postgresql import Postgresql  # noqa: PLC0415
+            from services.chassis.storage.writers import Writers  # noqa: PLC0415
+
+            server = Postgresql(url)
+            return server, Writers(server, on_commit=on_commit)
+        case other:
+            raise ValueError(f"there is no store on {other}: sqlite:///path, or postgresql://host/name")
+
+
+def _reading(database: "Sqlite | Postgresql") -> ReaderInLoop | ReadersInThreads:
+    if isinstance(database, Sqlite):
+        return ReaderInLoop(database)
+    return ReadersInThreads(database)
 
 
 async def _uncancellable(work: Coroutine[Any, Any, T]) -> T:

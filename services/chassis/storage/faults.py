@@ -15,6 +15,12 @@ class StorageClosed(errors.Unavailable):
     """The database is being closed."""
 
 
+class RaceLost(errors.Stale):
+    """Others changed the same things at the same moment, several times in a row; try again."""
+
+    # Raised where there are several writers, by the database. The store runs such a transaction again.
+
+
 class StaleVersion(errors.Stale):
     """{stream_id} is no longer at version {expected_version}."""
 

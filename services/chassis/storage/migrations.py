@@ -17,7 +17,7 @@ from alembic.autogenerate import compare_metadata, produce_migrations, render_py
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
-from services.chassis.storage.sqlite import engine_for_migrations
+from services.chassis.storage import sqlite
 
 
 def migrate(url: str, script_location: str | Path) -> None:
@@ -48,6 +48,15 @@ def run_migrations(metadata: sa.MetaData) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+
+
+def engine_for_migrations(url: str) -> sa.Engine:
+    """A synchronous engine whose transactions take turns, whoever begins them."""
+    if sa.make_url(url).get_backend_name() == "postgresql":
+        from services.chassis.storage import postgresql  # noqa: PLC0415 (its driver, only where it is used)
+
+        return postgresql.engine_for_migrations(url)
+    return sqlite.engine_for_migrations(url)
 
 
 def differences(url: str, metadata: sa.MetaData) -> list[Any]:

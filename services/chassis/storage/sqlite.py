@@ -53,6 +53,7 @@ class Sqlite:
     """Takes the write lock at once: a plain BEGIN fails with "locked" when it would upgrade later."""
 
     begin_reading = "BEGIN"
+    searchers = READERS_MAX
 
     def __init__(self, url: str) -> None:
         database = sa.make_url(url).database

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 from services.chassis import failpoints
 from services.chassis.storage.faults import (
+    RaceLost,
     Rewind,
     StaleVersion,
     StorageBusy,
@@ -49,7 +50,9 @@ AFTER_COMMIT: Final = failpoints.site("storage.commit.after")
 
 
 @dataclass(eq=False, slots=True)
-class _Job:
+class Job:
+    """A transaction function on its way: who asked for it, and what has become of it."""
+
     fn: Callable[[Session], Any]
     context: contextvars.Context
     answer: asyncio.Future[Any]
@@ -75,7 +78,7 @@ class _Job:
     @property
     def lost_a_race(self) -> bool:
         return (
-            isinstance(self.error, StaleVersion)
+            isinstance(self.error, StaleVersion | RaceLost)
             and self.races_lost + 1 < RUNS_MAX
             and not self.answer.cancelled()
         )
@@ -101,12 +104,12 @@ class Writer:
     def __init__(self, database: Sqlite, *, on_commit: Callable[[], None]) -> None:
         self._database = database
         self._on_commit = on_commit
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._under_way = 0  # counted in the loop's thread alone, hence no lock
         self._closing = False
-        self._patient: list[_Job] = []
-        self._batch: list[_Job] = []
-        self._again: list[_Job] = []
+        self._patient: list[Job] = []
+        self._batch: list[Job] = []
+        self._again: list[Job] = []
 
     def open(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -144,7 +147,7 @@ class Writer:
             raise StorageBusy
         answer: asyncio.Future[T] = self._loop.create_future()
         self._under_way += 1
-        job = _Job(fn, contextvars.copy_context(), answer)
+        job = Job(fn, contextvars.copy_context(), answer)
         if patient:
             if not self._patient:
                 self._loop.call_later(PATIENCE_S, self._put_patient)
@@ -180,7 +183,7 @@ class Writer:
             self._connection.close()
             self._tell(self._end)
 
-    def _abandoned(self) -> list[_Job]:
+    def _abandoned(self) -> list[Job]:
         left = [*self._batch, *self._again]
         while not self._queue.empty():
             if (job := self._queue.get()) is not None:
@@ -189,7 +192,7 @@ class Writer:
             job.fail(StorageUnavailable())
         return left
 
-    def _next_batch(self) -> list[_Job]:
+    def _next_batch(self) -> list[Job]:
         """Whatever waits, but at least one; nothing once all is done and no more will come."""
         batch, self._again = self._again, []
         if not batch:
@@ -203,14 +206,14 @@ class Writer:
             batch.append(job)
         return batch
 
-    def _commit(self, batch: list[_Job]) -> None:
+    def _commit(self, batch: list[Job]) -> None:
         awaited = [job for job in batch if not job.answer.cancelled()]
         if len(awaited) > 1 and self._run_together(awaited):
             return
         for job in awaited:
             self._run_alone(job)
 
-    def _run_together(self, batch: list[_Job]) -> bool:
+    def _run_together(self, batch: list[Job]) -> bool:
         """One transaction for all. False if it came to nothing, for whatever reason."""
         try:
             self._connection.execute(self._database.begin_writing)
@@ -230,7 +233,7 @@ class Writer:
             return False
         return True
 
-    def _run_boldly(self, batch: list[_Job]) -> bool:
+    def _run_boldly(self, batch: list[Job]) -> bool:
         """Whether all went well without savepoints; if not, the transaction must be rolled back."""
         session = Session(self._connection, self._database, with_savepoints=False)
         for job in batch:
@@ -242,7 +245,7 @@ class Writer:
                 return False
         return True
 
-    def _run_in_savepoints(self, batch: list[_Job]) -> None:
+    def _run_in_savepoints(self, batch: list[Job]) -> None:
         session = Session(self._connection, self._database)
         for job in batch:
             self._connection.execute("SAVEPOINT job")
@@ -253,12 +256,12 @@ class Writer:
                 self._connection.execute("ROLLBACK TO job")
             self._connection.execute("RELEASE job")
 
-    def _run_alone(self, job: _Job) -> None:
+    def _run_alone(self, job: Job) -> None:
         self._run_in_its_own(job, with_savepoints=False)
         if isinstance(job.error, Rewind):
             self._run_in_its_own(job, with_savepoints=True)
 
-    def _run_in_its_own(self, job: _Job, *, with_savepoints: bool) -> None:
+    def _run_in_its_own(self, job: Job, *, with_savepoints: bool) -> None:
         session = Session(self._connection, self._database, with_savepoints=with_savepoints)
         try:
             self._connection.execute(self._database.begin_writing)
@@ -272,7 +275,7 @@ class Writer:
         finally:
             self._roll_back()
 
-    def _make_durable(self, batch: list[_Job]) -> None:
+    def _make_durable(self, batch: list[Job]) -> None:
         _reach(BEFORE_COMMIT, batch)
         self._connection.execute("COMMIT")
         _reach(AFTER_COMMIT, batch)
@@ -289,7 +292,7 @@ class Writer:
 
     # What follows runs in the loop again.
 
-    def _settle(self, jobs: list[_Job], wrote: bool) -> None:  # noqa: FBT001 (call_soon takes no keywords)
+    def _settle(self, jobs: list[Job], wrote: bool) -> None:  # noqa: FBT001 (call_soon takes no keywords)
         self._under_way -= len(jobs)
         for job in jobs:
             job.settle()
@@ -301,7 +304,7 @@ class Writer:
             self._ended.set_result(None)
 
 
-def _reach(site: str, batch: list[_Job]) -> None:
+def _reach(site: str, batch: list[Job]) -> None:
     """A visit by each of the calls whose work is being committed."""
     if failpoints.are_on():
         for job in batch:

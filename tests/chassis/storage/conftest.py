@@ -1,19 +1,19 @@
-"""A notebook on a real SQLite file."""
+"""A notebook on a real database."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from services.chassis.storage.database import Store
-from services.chassis.storage.sqlite import engine_for_migrations
+from services.chassis.storage.migrations import engine_for_migrations
 from services.kernel.clock import SystemClock
 from tests.chassis.storage.notebook import Notes, Transaction, metadata
+from tests.databases import Databases
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    made = f"sqlite:///{tmp_path / 'notes.db'}"
+def url(databases: Databases) -> str:
+    made = databases.new("notes")
     engine = engine_for_migrations(made)
     with engine.begin() as connection:
         metadata.create_all(connection)

@@ -73,8 +73,10 @@ async def test_concurrent_twins_have_one_effect_and_equal_replies(store: Notes) 
     effect = Effect()
     replies = await asyncio.gather(*(store.once(call(request()), effect) for _ in range(20)))
 
-    assert replies == [order_pb2.Order(order_id="reply-1")] * 20
-    assert (effect.runs, await effects(store)) == (1, 1)
+    assert [reply.order_id for reply in replies] == [replies[0].order_id] * 20
+    assert await effects(store) == 1
+    # Where there are several writers, some find out only at the end that their twin was faster.
+    assert effect.runs == 1 or not store.one_writer
 
 
 async def test_another_id_is_another_call(store: Notes) -> None:

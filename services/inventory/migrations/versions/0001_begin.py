@@ -16,7 +16,9 @@ DEFAULT_WAREHOUSE_ID = "40e877f3-146d-5a2c-b319-8e746c2f4a9e"  # stock.DEFAULT_W
 def upgrade() -> None:
     op.create_table(
         "outbox",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("event_id", sa.Text(), nullable=False),
         sa.Column("aggregate_id", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),

@@ -32,7 +32,9 @@ def upgrade() -> None:
     op.create_index("ledger_lines_by_order", "ledger_lines", ["order_id"], unique=False)
     op.create_table(
         "outbox",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("event_id", sa.Text(), nullable=False),
         sa.Column("aggregate_id", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
