@@ -94,12 +94,12 @@ async def test_channels_to_neighbours_are_counted_and_closed_with_the_service(
         return Pong(name=request.name)
 
     async with opened(settings, lambda session, _: Transaction(session)) as service:
-        service.app.serve(playground.add_to_server, {"Read": echo}, FILE)
+        service.app.serve(playground.add_to_server, {"Recite": echo}, FILE)
         async with service.app.running():
             channel = service.connect(service.app.grpc_address, FILE)
             assert isinstance(channel, client.Channel)
-            await Stub(channel).Read(Ping(name="hi"))
-            methods = {"grpc_service": playground.SERVICE, "grpc_method": "Read"}
+            await Stub(channel).Recite(Ping(name="hi"))
+            methods = {"grpc_service": playground.SERVICE, "grpc_method": "Recite"}
             assert figure(service, "grpc_client_started_total", **methods) == 1
     assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
 
@@ -111,10 +111,10 @@ async def test_who_was_refused_is_in_the_audit_trail_when_the_service_has_ended(
         raise errors.Forbidden
 
     async with opened(settings, lambda session, _: Transaction(session)) as service:
-        service.app.serve(playground.add_to_server, {"Read": refuse}, FILE)
+        service.app.serve(playground.add_to_server, {"Recite": refuse}, FILE)
         async with service.app.running(), client.connect(service.app.grpc_address, FILE) as channel:
             with pytest.raises(grpc.aio.AioRpcError):
-                await Stub(channel).Read(Ping(name="hi"))
+                await Stub(channel).Recite(Ping(name="hi"))
         rows = await service.store.fetch(sa.select(audit_trail.TRAIL))
         assert figure(service, "audit_denials_lost") == 0
     assert [(row["kind"], row["outcome"], row["address"]) for row in rows] == [
