@@ -42,11 +42,11 @@ def main() -> int:
         print(f"prepare: {mixed}", file=sys.stderr)  # noqa: T201 (for whoever typed it)
         return 2
     environment = arguments.folder / ".env"
-    environment.write_text(
-        f"COMPOSE_PROFILES={POSTGRESQL if arguments.database == POSTGRESQL else ''}\n"
-        f"BODEGA_HOST={arguments.host}\n",
-        encoding="utf-8",
-    )
+    if not environment.exists():  # or it has been added to since
+        profile = POSTGRESQL if arguments.database == POSTGRESQL else ""
+        environment.write_text(
+            f"COMPOSE_PROFILES={profile}\nBODEGA_HOST={arguments.host}\n", encoding="utf-8"
+        )
     print(f"{folder} and {environment} are ready")  # noqa: T201
     return 0
 
@@ -108,7 +108,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--host", default="localhost", help="the name or address that guests call services by"
     )
-    parser.add_argument("--database", choices=(SQLITE, POSTGRESQL), default=SQLITE)
+    parser.add_argument("--database", choices=(POSTGRESQL, SQLITE), default=POSTGRESQL)
     parser.add_argument("--folder", type=Path, default=HERE, help="where compose.yaml is")
     return parser.parse_args()
 

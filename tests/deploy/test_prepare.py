@@ -49,3 +49,17 @@ def test_a_shop_does_not_change_its_database_by_accident(tmp_path: Path) -> None
     assert len(refused.stderr.splitlines()) == 1
     assert "database_url" in refused.stderr
     assert contents(secrets) == before
+
+
+def test_what_was_added_to_the_environment_stays(tmp_path: Path) -> None:
+    prepared(tmp_path, "sqlite")
+    environment = tmp_path / ".env"
+    added = environment.read_text() + "BODEGA_PROXY=172.18.0.1/32\n"
+    environment.write_text(added)
+    prepared(tmp_path, "sqlite")
+    assert environment.read_text() == added
+
+
+def test_the_database_is_a_postgresql_unless_one_says_otherwise(tmp_path: Path) -> None:
+    assert prepare(tmp_path).returncode == 0
+    assert (tmp_path / "secrets" / "bodega_user__database_url").read_text().startswith("postgresql://")
