@@ -101,7 +101,7 @@ async def test_it_says_where_it_serves_and_drains_on_sigterm(world: World, backe
         (["--backend", "127.0.0.1:1", "--allow-origin", "shop.example"], "is no origin"),
         (["--backend", "127.0.0.1:1", "--trusted-proxy", "here"], "'here' does not appear to be"),
         (["--backend", "127.0.0.1:1", "--limit-address", "often"], "'often' is no limit"),
-        (["--backend", "127.0.0.1:1", "--limit-store", "oracle://x"], "is no store of limits"),
+        (["--backend", "127.0.0.1:1", "--limit-store", "oracle://x"], "limits are kept in a store such as"),
         (["--backend", "127.0.0.1:1", "--access"], "nobody could call it"),
         (["--backend", "127.0.0.1:1", "--access", "--identity", "/nowhere"], "cannot read /nowhere"),
         (["--backend", "shop.example:1"], "calls to shop.example:1 would leave this machine in plaintext"),
