@@ -18,7 +18,7 @@ Rule = Callable[[World], Iterator[str]]
 PREFIX = "/api/v1/"
 WELL_KNOWN = "/.well-known/"  # places that a standard names (RFC 8615)
 
-# Facts that read as a state, not as a deed; contracts.md names them so.
+# Facts that read as a state, not as a deed: somebody should look, whatever brought it about.
 STATES_AS_FACTS = frozenset(("OrderNeedsAttention", "StockLow"))
 DONE = re.compile(r"ed$|^(Sent|Paid|Sold|Built|Made|Taken|Begun|Out|In)$")
 
