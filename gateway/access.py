@@ -10,12 +10,11 @@ from gateway.headers import Incoming
 from services.chassis import telemetry
 from services.chassis.context import AUTHORIZATION
 from services.chassis.identity.caller import NOBODY, Caller
-from services.chassis.identity.tokens import BadToken, Tokens, UnknownKey
+from services.chassis.identity.tokens import BadToken, Tokens, UnknownKey, bearer
 from services.chassis.policy.access import NotSignedIn, Rule
 from services.chassis.server.access import InvalidToken, IssuerAway
 from services.kernel import errors
 
-_BEARER = "bearer "
 _OUTSIDE = ""  # whoever comes by HTTP is no service of the house
 
 _log = telemetry.logger("access")
@@ -74,7 +73,8 @@ class Access:
 
     async def _known(self, incoming: Incoming) -> Caller:
         if incoming.api_key is None:
-            return await self._tokens.verify_patiently(_bearer(incoming.authorization or b""))
+            given = (incoming.authorization or b"").decode("latin-1")
+            return await self._tokens.verify_patiently(bearer(given))
         if incoming.authorization is not None:
             raise malformed("X-API-Key", "is given beside Authorization; give one of them")
         if self._api_keys is None:
@@ -82,10 +82,3 @@ class Access:
         token = await self._api_keys.token(incoming.api_key.decode("latin-1"))
         incoming.metadata.replace(AUTHORIZATION, f"Bearer {token}")
         return await self._tokens.verify_patiently(token)
-
-
-def _bearer(authorization: bytes) -> str:
-    text = authorization.decode("latin-1")
-    if text[: len(_BEARER)].lower() != _BEARER:
-        raise BadToken("not a bearer token")
-    return text[len(_BEARER) :].strip()

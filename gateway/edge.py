@@ -31,6 +31,7 @@ from services.chassis import context, telemetry
 from services.chassis.context import RequestContext
 from services.chassis.contract import DEADLINE_MAX_S
 from services.chassis.identity.caller import NOBODY, Caller
+from services.chassis.server.address import CLIENT_ADDRESS
 from services.chassis.server.shedding import WAITS_S, Overloaded, Refusals
 from services.kernel.errors import DomainError
 
@@ -45,9 +46,6 @@ _DISCARDED_BYTES_MAX: Final = 16 * 1024 * 1024
 
 # gRPC rounds timeouts up on the wire, by up to 1 %; the backend must not think that it has longer than asked.
 _MARGIN_S: Final = 0.005
-
-CLIENT_ADDRESS: Final = "x-bodega-client-address"
-"""Tells services where a request comes from; they believe it of the workload `gateway` alone."""
 
 _CLIENT_LEFT: Final = 499  # nginx's word for it; only logs and metrics ever see it
 _REFUSED: Final = 400  # and above

@@ -3,7 +3,7 @@
 Verifying an Ed25519 signature takes 170 µs, so what was verified is remembered until it expires.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,8 @@ REQUIRED: Final = ("iss", "aud", "sub", "exp", "nbf", "iat")
 LIFE_MAX_S: Final = 24 * 3600.0  # an access token good for longer is a mistake of its issuer
 
 ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 (RFC 9068, 2.1)
+
+_BEARER: Final = "bearer "
 
 
 class BadToken(Exception):
@@ -95,11 +97,6 @@ class Tokens:
             await unknown.keys.look_again()
         return self.verify(token)
 
-    @property
-    def refreshes(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        """What keeps each issuer's keys fresh, to be run in the background."""
-        return {name: issuer.keys.run for name, issuer in self._issuers.items()}
-
     def _checked(self, token: str, now: float) -> tuple[Caller, float]:
         if len(token) > TOKEN_CHARS_MAX:
             raise BadToken(f"{len(token)} characters long")
@@ -134,6 +131,13 @@ class Tokens:
         if issuer is None:
             raise BadToken("of an issuer that is not trusted")
         return issuer
+
+
+def bearer(authorization: str) -> str:
+    """The token in the value of an `authorization` (RFC 6750). Raises BadToken."""
+    if authorization[: len(_BEARER)].lower() != _BEARER:
+        raise BadToken("not a bearer token, or given twice")
+    return authorization[len(_BEARER) :].strip()
 
 
 def _key(token: str, issuer: Issuer) -> jwt.PyJWK:

@@ -96,11 +96,6 @@ class Rule:
     def _is_within_scope(self, user: Caller) -> bool:
         return user.scopes is None or self.scope in user.scopes
 
-    @property
-    def asks_nobody(self) -> bool:
-        """Whether it does not matter at all who calls."""
-        return self.public and not self.workloads
-
 
 def rule(method: Method) -> Rule:
     """Raises ContractError for a method of ours without a policy, or with one that makes no sense."""

@@ -11,7 +11,7 @@ from services.chassis import telemetry
 from services.chassis.context import AUTHORIZATION, ON_BEHALF_OF, RequestContext
 from services.chassis.contract import Method
 from services.chassis.identity.caller import NOBODY, Caller
-from services.chassis.identity.tokens import BadToken, Tokens, UnknownKey
+from services.chassis.identity.tokens import BadToken, Tokens, UnknownKey, bearer
 from services.chassis.identity.workload import OPERATOR
 from services.chassis.policy import access
 from services.chassis.policy.access import Admitted, Rule
@@ -20,7 +20,6 @@ from services.chassis.subject import subject
 from services.kernel import errors
 from services.kernel.errors import DomainError
 
-_BEARER: Final = "bearer "
 _ACTING_MAX: Final = 4096
 
 _log = telemetry.logger("access")
@@ -65,13 +64,13 @@ class Access:
 
     async def _patiently(self, rule: Rule, request: Any, call: RequestContext, workload: str) -> None:
         try:
-            user = await self._tokens.verify_patiently(_bearer(call.metadata[AUTHORIZATION]))
+            user = await self._tokens.verify_patiently(bearer(call.metadata[AUTHORIZATION]))
         except BadToken as bad:
             user = _unproven(rule, bad, workload)
         _admit(rule, request, call, user, workload)
 
     def _user(self, authorization: str) -> Caller:
-        return self._tokens.verify(_bearer(authorization))
+        return self._tokens.verify(bearer(authorization))
 
 
 class Everyone:
@@ -80,12 +79,6 @@ class Everyone:
     def guard(self, method: Method) -> Guard:
         del method
         return lambda _request, _call, _context: None
-
-
-def _bearer(authorization: str) -> str:
-    if authorization[: len(_BEARER)].lower() != _BEARER:
-        raise BadToken("not a bearer token, or given twice")
-    return authorization[len(_BEARER) :].strip()
 
 
 def _unproven(rule: Rule, bad: BadToken, workload: str) -> Caller:
