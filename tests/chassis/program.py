@@ -1,12 +1,13 @@
 """A small server for tests that need a whole process: `python -m tests.chassis.program`.
 
-Its one method, Read, says `begun` on standard output, waits for a line on standard input, and says `ended`
-when its `finally` has run.
+Its method Read says `begun` on standard output, waits for a line on standard input, and says `ended` when its
+`finally` has run. Write answers after a moment, with the process's id.
 """
 
 import asyncio
+import os
 import sys
-from typing import Any
+from typing import Any, Final
 
 from services.chassis import app
 from services.chassis.config import ServiceSettings
@@ -14,6 +15,8 @@ from services.chassis.server.access import Everyone
 from services.chassis.testing import until
 from tests.chassis import playground
 from tests.chassis.playground import FILE, Pong
+
+MOMENT_S: Final = 0.02  # so that some calls are always in flight
 
 
 def say(word: str) -> None:
@@ -32,8 +35,12 @@ async def run(settings: ServiceSettings) -> None:
             say("ended")
         return Pong(name=request.name)
 
+    async def write(_request: Any, _context: Any) -> Any:
+        await asyncio.sleep(MOMENT_S)
+        return Pong(name=str(os.getpid()))
+
     server = app.App(settings, access=Everyone())
-    server.serve(playground.add_to_server, {"Read": read}, FILE)
+    server.serve(playground.add_to_server, {"Read": read, "Write": write}, FILE)
     server.background("announcer", lambda: announce(server))
     await server.run()
 

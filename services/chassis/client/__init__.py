@@ -218,6 +218,26 @@ def _workload(files: tuple[FileDescriptor, ...]) -> str:
 
 def _wire(wire: Callable[..., Awaitable[Any]], monotonic: Callable[[], float]) -> Send:
     async def sent(call: Outgoing) -> Any:
-        return await wire(call.request, timeout=max(call.deadline - monotonic(), 0.0), metadata=call.metadata)
+        timeout_s = max(call.deadline - monotonic(), 0.0)
+        try:
+            return await wire(call.request, timeout=timeout_s, metadata=call.metadata)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.CANCELLED:
+                raise _gone(error) from error
+            raise
 
     return sent
+
+
+def _gone(error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+    """A call that the other side cancelled: had it been this one, there would be no such error.
+
+    So grpc's servers end what reaches them just as they stop, and what outlasts their grace.
+    """
+    return grpc.aio.AioRpcError(
+        grpc.StatusCode.UNAVAILABLE,
+        error.initial_metadata(),
+        error.trailing_metadata(),
+        "the call was dropped by a server that stops",
+        error.debug_error_string(),
+    )

@@ -363,3 +363,26 @@ def test_the_playground_says_what_these_tests_rely_on() -> None:
     assert METHODS["Write"].is_idempotent
     assert not METHODS["Fire"].is_idempotent
     assert METHODS["Read"].is_read
+
+
+async def test_a_call_that_the_other_side_drops_is_tried_again() -> None:
+    """As servers do that stop, with what has just reached them."""
+    calls = 0
+
+    async def dropped_once(request: Any, context: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await context.abort(grpc.StatusCode.CANCELLED, "")
+        return Pong(name=request.name)
+
+    async with serving(
+        (playground.add_to_server, {"Write": dropped_once, "Fire": dropped_once}), files=[FILE]
+    ) as channel:
+        assert (await Stub(channel).Write(Ping(name="hi"))).name == "hi"
+        assert calls == 2
+        calls = 0
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await Stub(channel).Fire(Ping())
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert calls == 1
