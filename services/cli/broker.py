@@ -31,9 +31,10 @@ def nats(
     """Run the broker: JetStream, mutual TLS, and what each workload may say and hear."""
     from services.chassis.events.permissions import users  # noqa: PLC0415
     from services.chassis.events.server import MissingBinary, NatsServer  # noqa: PLC0415
-    from services.chassis.tls import Identity, TlsFiles, TlsRefused  # noqa: PLC0415 (heavy)
+    from services.chassis.tls import Identity, TlsRefused  # noqa: PLC0415 (heavy)
+    from services.cli.certificates import papers  # noqa: PLC0415 (heavy)
 
-    files = TlsFiles(certificate=identity / "certificate.pem", authorities=identity / "authorities.pem")
+    files = papers(identity)
     everybody = users(SERVICES, operator=OPERATOR)
     broker = NatsServer(folder, host=host, port=port, tls=files, users=everybody, keeps_log=False)
     try:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -28,6 +28,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.chassis.identity.workload import server_name, spiffe_id
 from services.cli.data_folder import OPERATOR, SERVICES, write_whole
+
+if TYPE_CHECKING:
+    from services.chassis.tls import TlsFiles
+
+CERTIFICATE: Final = "certificate.pem"
+AUTHORITIES: Final = "authorities.pem"
 
 WORKLOADS: Final = (*SERVICES, "gateway", OPERATOR, "nats", "postgres")
 """Who gets a leaf."""
@@ -141,7 +147,7 @@ class Certificates:
 
     def __init__(self, folder: Path, *, hosts: Iterable[str] = ()) -> None:
         self.folder = folder
-        self._authorities = folder / "authority" / "authorities.pem"
+        self._authorities = folder / "authority" / AUTHORITIES
         self._signer = folder / "authority" / "signer.pem"
         self._successor = folder / "authority" / "successor.pem"
         self._hosts = tuple(hosts)
@@ -153,11 +159,11 @@ class Certificates:
 
     def of(self, workload: str) -> Path:
         """The file with a workload's certificate and key."""
-        return self.folder / workload / "certificate.pem"
+        return self.folder / workload / CERTIFICATE
 
     def authorities(self, workload: str) -> Path:
         """The file with those whom a workload trusts."""
-        return self.folder / workload / "authorities.pem"
+        return self.folder / workload / AUTHORITIES
 
     def renew(self, now: datetime | None = None) -> list[str]:
         """Makes what is missing or will end soon; the workloads that were given something.
@@ -223,6 +229,13 @@ class Certificates:
             return is_new
         leaf(signer, workload, now, hosts=self._hosts).write(self.of(workload))
         return True
+
+
+def papers(folder: Path) -> "TlsFiles":
+    """What is in a workload's own folder, for whoever serves or calls as that workload."""
+    from services.chassis.tls import TlsFiles  # noqa: PLC0415 (grpc, which who renews can do without)
+
+    return TlsFiles(certificate=folder / CERTIFICATE, authorities=folder / AUTHORITIES)
 
 
 def bundle(*certificates: x509.Certificate) -> bytes:

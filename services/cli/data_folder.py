@@ -19,13 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from services.chassis.identity import workload
 from services.cli.refusal import Refused
 
 DEFAULT: Final = Path(".bodega")
 SERVICES: Final = ("user", "inventory", "order", "payment", "notification")
 """In the order of their ports."""
 
-OPERATOR: Final = "operator"
+OPERATOR: Final = workload.OPERATOR
 """The workload that the command line is, and whoever sits at it."""
 
 _SECRET_BYTES: Final = 32

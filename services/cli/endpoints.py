@@ -53,13 +53,9 @@ class Endpoints:
 
     def identity(self, workload: str = OPERATOR) -> "TlsFiles | None":
         """With which a workload of this shop connects to mesh ports and the broker; None if it has no TLS."""
-        from services.chassis.tls import TlsFiles  # noqa: PLC0415 (heavy)
-        from services.cli.certificates import Certificates  # noqa: PLC0415 (heavy)
+        from services.cli.certificates import papers  # noqa: PLC0415 (heavy)
 
-        if not self.certificates:
-            return None
-        found = Certificates(Path(self.certificates))
-        return TlsFiles(certificate=found.of(workload), authorities=found.authorities(workload))
+        return papers(Path(self.certificates) / workload) if self.certificates else None
 
     def write(self, path: Path) -> None:
         """The file appears whole or not at all."""

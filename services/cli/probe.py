@@ -77,10 +77,10 @@ def _mesh(target: str, identity: Path, workload: str) -> "grpc.Channel":
     import grpc  # noqa: PLC0415 (heavy)
 
     from services.chassis import tls  # noqa: PLC0415 (heavy)
+    from services.cli.certificates import papers  # noqa: PLC0415 (heavy)
 
-    files = tls.TlsFiles(certificate=identity / "certificate.pem", authorities=identity / "authorities.pem")
     try:
-        shown = tls.channel_credentials(tls.Identity(files).present())
+        shown = tls.channel_credentials(tls.Identity(papers(identity)).present())
     except tls.TlsRefused as refused:
         raise Refused(str(refused)) from None
     return grpc.secure_channel(target, shown, options=tls.channel_options(workload))

@@ -14,6 +14,7 @@ from typing import Any, Final
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from services.chassis.identity.tokens import ACCESS_TOKEN_TYPE
 from services.kernel import errors
 from services.user import key_schedule, signing_keys
 from services.user.domain import Role
@@ -90,7 +91,7 @@ class AccessTokens:
             said["sid"] = claims.session_id
         if claims.scopes is not None:
             said["scopes"] = list(claims.scopes)
-        headers = {"typ": "at+jwt", "kid": key.id}
+        headers = {"typ": ACCESS_TOKEN_TYPE, "kid": key.id}
         return AccessToken(jwt.encode(said, self._private(key), "EdDSA", headers), expires_at)
 
     def _private(self, key: SigningKey) -> Ed25519PrivateKey:

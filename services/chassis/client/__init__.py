@@ -81,9 +81,7 @@ def connect(
         RequestId(ids or TimeOrderedIds(clock)),  # before retry: attempts are one request
         Deadline(clock.monotonic),  # before retry: attempts share one deadline
         Fallback(metrics, clock.monotonic),  # before whatever may refuse or fail
-        Breaker(
-            target, metrics, clock.monotonic, circuits
-        ),  # before retry: what is left alone is not retried either
+        Breaker(target, metrics, clock.monotonic, circuits),  # before retry: what it refuses is final
         Bulkhead(target, metrics),  # after the breaker: what it refuses needs no room
         Retry(
             RetryBudget(),
