@@ -68,6 +68,9 @@ FORGERIES: dict[str, Forgery] = {
     "alg None, oddly spelt": lambda issuer: unsigned(
         {"alg": "nOnE", "typ": "at+jwt", "kid": "k1"}, issuer.claims()
     ),
+    "an alg that is no text": lambda issuer: unsigned(
+        {"alg": ["EdDSA"], "typ": "at+jwt", "kid": "k1"}, issuer.claims()
+    ),
     "no alg": lambda issuer: unsigned({"typ": "at+jwt", "kid": "k1"}, issuer.claims()),
     "the public key as an HMAC secret": _confused,
     "RS256 by a key of the forger's": lambda issuer: issuer.token(algorithm="RS256", key=rsa_key()),
