@@ -264,7 +264,9 @@ class _Exchange:
                 request.caller = caller
             guard.admit_early(route.access, caller)
         if rates is not None:
-            key = "" if incoming.api_key is None else digest_of(incoming.api_key).hex()
+            # A key that proves nothing is nobody's: with a new one each time, nothing would be counted.
+            is_known = incoming.api_key is not None and bool(caller.name)
+            key = digest_of(incoming.api_key or b"").hex() if is_known else ""
             await rates.admitted(route.rates, Asking(address, caller.user_id, key))
         return caller
 

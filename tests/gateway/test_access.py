@@ -12,12 +12,14 @@ import orjson
 import pytest
 import pytest_asyncio
 from bodega.order.v1 import order_pb2
+from bodega.policy.v1 import policy_pb2
 from bodega.user.v1.api_key_pb2 import ExchangeApiKeyRequest, ExchangeApiKeyResponse
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import descriptor_pb2
 
 from gateway import app
 from gateway.app import Settings
+from gateway.limits import Plan
 from gateway.site import CannotServe
 from services.chassis import telemetry
 from services.chassis.identity.config import IdentitySettings
@@ -212,6 +214,24 @@ async def test_a_key_beside_a_token_is_refused_and_so_are_two(shop: Shop) -> Non
         response = await shop("GET", f"/api/v1/orders/{ORDER}", headers=headers)
         assert (response.status_code, reason(response)) == (400, "MALFORMED_REQUEST")
     assert shop.backend.calls == []
+
+
+async def test_made_up_keys_are_no_way_around_the_limits_of_a_route(
+    shop: Shop, api: descriptor_pb2.FileDescriptorSet
+) -> None:
+    shop.backend.answers["ExchangeApiKey"] = exchanging(shop.issuer, {})
+    narrow = descriptor_pb2.FileDescriptorSet.FromString(api.SerializeToString())
+    for method in (one for file in narrow.file for service in file.service for one in service.method):
+        if method.name == "ListProducts":
+            rate = method.options.Extensions[policy_pb2.method].rate_limits.add(requests=2)
+            rate.per.FromSeconds(3600)
+            rate.by = policy_pb2.RateLimit.BY_CALLER
+    settings = Settings(identity=IdentitySettings(), rates=Plan())
+    gateway = app.build(narrow, [f"127.0.0.1:{shop.backend.port}"], settings)
+    async with app.running(gateway) as running, httpx.AsyncClient(timeout=10) as http:
+        url = f"http://127.0.0.1:{running.port}/api/v1/products"
+        answers = [await http.get(url, headers={"x-api-key": f"made up {n}"}) for n in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
 
 
 async def test_a_key_that_cannot_be_asked_about_is_not_called_bad(shop: Shop) -> None:
