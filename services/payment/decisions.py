@@ -54,6 +54,8 @@ def authorized(payment: Payment, wanted: Authorization) -> DomainError | None:
 
 def processed(payment: Payment, wanted: Authorization) -> DomainError | None:
     """Raises PaymentInProgress, and ProviderUnavailable where it will have to be asked again."""
+    if payment.user_id not in ("", wanted.user_id):
+        return PaymentMismatch(order_id=payment.order_id)  # how another's payment stands is theirs to know
     if payment.direct and payment.capture_code and not payment.captured:
         if not payment.at_rest:
             raise ProviderUnavailable  # the hold is not given up yet

@@ -1,6 +1,7 @@
 """The money of one order: what it may become, and how."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -261,6 +262,15 @@ def test_who_may_authorize(payment: Payment, refusal: type[Exception] | None) ->
 )
 def test_an_order_has_one_payment(other: decisions.Authorization) -> None:
     assert _kind(decisions.authorized(authorized(), other)) is domain.PaymentMismatch
+
+
+@pytest.mark.parametrize(
+    "payment",
+    [begun(), authorized(), closed(captured()), declined(), replace(capture_refused(), direct=True)],
+)
+def test_how_the_payment_of_another_stands_is_not_told(payment: Payment) -> None:
+    prying = replace(WANTED, user_id="u2")
+    assert _kind(decisions.processed(payment, prying)) is domain.PaymentMismatch
 
 
 @pytest.mark.parametrize(
