@@ -70,7 +70,7 @@ test: setup ## Everything that runs the code
 
 # A server of its own: Debian's programs where they are installed, else a wheel's.
 POSTGRES_SUITES := tests/chassis/storage tests/chassis/events/test_outbox.py tests/chassis/events/test_relay.py \
-  tests/user tests/inventory tests/order tests/payment tests/notification
+  tests/user tests/inventory tests/order tests/payment tests/notification tests/journeys/test_postgresql.py
 
 test-postgres: setup ## The stores' tests again, on a PostgreSQL server that is started for them
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --group postgres

@@ -3,6 +3,7 @@
 DIR/lock              held by the `bodega up` that runs this shop
 DIR/endpoints.json    where everything is; there while all of it is ready
 DIR/databases/        a file a service, and the sandbox provider's own books
+DIR/server           the address of the PostgreSQL that has the databases instead, if one does; 0600
 DIR/nats/             the broker's configuration and streams
 DIR/secrets/          generated once; 0600
 DIR/certificates/     a folder a workload, renewed while the shop runs; see certificates.py
@@ -12,12 +13,14 @@ DIR/api.binpb         the contracts, as the gateway reads them
 
 import fcntl
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from services.chassis.identity import workload
 from services.cli.refusal import Refused
@@ -28,6 +31,9 @@ SERVICES: Final = ("user", "inventory", "order", "payment", "notification")
 
 OPERATOR: Final = workload.OPERATOR
 """The workload that the command line is, and whoever sits at it."""
+
+PROVIDER: Final = "sandbox_provider"
+"""Whose books have a database of their own, too."""
 
 _SECRET_BYTES: Final = 32
 
@@ -76,6 +82,30 @@ class DataFolder:
         """The sandbox provider's books, which are not ours to write."""
         return self.path / "databases" / "sandbox_provider.db"
 
+    @property
+    def server(self) -> str:
+        """The PostgreSQL server that has this shop's databases; empty if they are files here."""
+        try:
+            return (self.path / "server").read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return ""
+
+    def keep_on(self, server: str) -> None:
+        """Has the databases on a server, now and from now on. Raises Refused if they are somewhere else."""
+        if not server.startswith("postgresql://"):
+            raise Refused("--database wants the address of a server: postgresql://USER:PASSWORD@HOST:PORT")
+        if self.server != server:
+            if self.server or any(file.exists() for file in self.databases.values()):
+                raise Refused(f"{self.path} has its databases elsewhere; choose another folder with --data")
+            write_whole(self.path / "server", server.encode())
+
+    def address(self, name: str) -> str:
+        """Where a database is, of a service or PROVIDER: the path of its file, or its address."""
+        if self.server:
+            parts = urlsplit(self.server)
+            return parts._replace(path=f"/bodega_{name}").geturl()
+        return str(self.provider_database if name == PROVIDER else self.databases[name])
+
     def log(self, program: str) -> Path:
         return self.logs / f"{program}.log"
 
@@ -122,6 +152,11 @@ class DataFolder:
 def sqlite_url(database: str | Path) -> str:
     """The address of a database by its file; an address stays what it is."""
     return str(database) if "://" in str(database) else f"sqlite:///{database}"
+
+
+def without_password(where: str) -> str:
+    """An address as it may be shown."""
+    return re.sub(r"(//[^:/@]*):[^/]*@", r"\1@", where)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.data_folder import DEFAULT, SERVICES, DataFolder, sqlite_url
+from services.cli.data_folder import DEFAULT, SERVICES, DataFolder, sqlite_url, without_password
 from services.cli.refusal import Refused
 
 DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Where the shop keeps its data.")]
@@ -27,7 +27,7 @@ def migrate(
     folder.create()
     for name in SERVICES:
         migrate_one(folder, name)
-        typer.echo(f"{name}: {folder.databases[name]} is up to date")
+        typer.echo(f"{name}: {without_password(folder.address(name))} is up to date")
 
 
 def _migrate_as_told(services: list[str]) -> None:
@@ -50,7 +50,8 @@ def _migrate_as_told(services: list[str]) -> None:
 
 def migrate_one(folder: DataFolder, name: str) -> None:
     """The same for one service. Safe beside the running service. Raises Refused if the database refuses."""
-    _upgrade(sqlite_url(folder.databases[name]), name, shown=str(folder.databases[name]))
+    where = folder.address(name)
+    _upgrade(sqlite_url(where), name, shown=without_password(where))
 
 
 def _upgrade(url: str, name: str, *, shown: str) -> None:

@@ -22,7 +22,7 @@ from typing import Final, Self
 
 from services.cli import ports, process
 from services.cli.certificates import Certificates, NotOurs
-from services.cli.data_folder import OPERATOR, SERVICES, DataFolder, sqlite_url, write_whole
+from services.cli.data_folder import OPERATOR, PROVIDER, SERVICES, DataFolder, sqlite_url, write_whole
 from services.cli.endpoints import Endpoints, ServiceEndpoint
 from services.cli.ports import HOST
 from services.cli.readiness import edge_with_backends, http_ok, nats_with_jetstream
@@ -71,7 +71,8 @@ class Shop:
     """Everything that runs for one shop; a context manager that starts and stops it.
 
     Port 0 takes any free one; `grpc_port_base` is the first of five in a row. `environment` has further
-    variables for programs by name. Starting raises Refused if it cannot be done here, and then leaves
+    variables for programs by name, `database` the address of a PostgreSQL server for a folder that is
+    new or had its databases there before. Starting raises Refused if it cannot be done here, and then leaves
     nothing running.
     """
 
@@ -81,6 +82,7 @@ class Shop:
         *,
         gateway_port: int = 0,
         grpc_port_base: int = 0,
+        database: str = "",
         environment: Mapping[str, Mapping[str, str]] | None = None,
         restarts: RestartPolicy | None = None,
         on_notice: Callable[[Notice], None] = lambda _notice: None,
@@ -91,6 +93,7 @@ class Shop:
 
         self._gateway_port = gateway_port
         self._grpc_port_base = grpc_port_base
+        self._database = database
         self._environment = environment or {}
         self._restarts = restarts
         self._on_notice = on_notice
@@ -142,7 +145,6 @@ class Shop:
     @property
     def endpoints(self) -> Endpoints:
         """Where everything is at this moment."""
-        databases = self.folder.databases
         return Endpoints(
             gateway=f"http://{HOST}:{self._ports.gateway}",
             nats=f"nats://{HOST}:{self._ports.nats}",
@@ -151,9 +153,9 @@ class Shop:
                     grpc=f"{HOST}:{self._ports.grpc[name]}",
                     http=f"{HOST}:{self._ports.operations[name]}",
                     pid=self.programs.pid(name),
-                    database=str(databases[name]),
+                    database=self.folder.address(name),
                     mesh=f"{HOST}:{self._ports.mesh[name]}",
-                    provider_database=str(self.folder.provider_database) if name == "payment" else "",
+                    provider_database=self.folder.address(PROVIDER) if name == "payment" else "",
                 )
                 for name in SERVICES
             },
@@ -170,6 +172,8 @@ class Shop:
     async def _start(self) -> None:
         self.folder.create()
         self._open.enter_context(self.folder.locked())
+        if self._database:
+            self.folder.keep_on(self._database)
         self.folder.endpoints.unlink(missing_ok=True)  # of a shop that was killed
         self._ports = _chosen_ports(self._gateway_port, self._grpc_port_base)
         self.programs = Supervisor(
@@ -318,7 +322,7 @@ class Shop:
             "grpc_port": self._ports.grpc[name],
             "guests_plaintext": True,
             "operations_port": self._ports.operations[name],
-            "database_url": sqlite_url(self.folder.databases[name]),
+            "database_url": sqlite_url(self.folder.address(name)),
             "nats_url": f"nats://{HOST}:{self._ports.nats}",
             "drain_grace_s": DRAIN_GRACE_S,
         }
@@ -329,7 +333,7 @@ class Shop:
         if name == "notification":
             settings["user_target"] = mesh["user"]
         if name == "payment":
-            settings["provider_database_url"] = sqlite_url(self.folder.provider_database)
+            settings["provider_database_url"] = sqlite_url(self.folder.address(PROVIDER))
         variables = {f"BODEGA_{name}__{key}".upper(): str(value) for key, value in settings.items()}
         return {**variables, "BODEGA_SECRETS_DIR": str(self.folder.secrets)}
 

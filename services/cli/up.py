@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.data_folder import DEFAULT, SERVICES
+from services.cli.data_folder import DEFAULT, SERVICES, without_password
 from services.cli.migrate import DataOption
 
 if TYPE_CHECKING:
@@ -28,11 +28,19 @@ def up(
     grpc_port_base: Annotated[
         int, typer.Option(min=0, max=65_535, help="First of five gRPC ports in a row; 0: any free ones.")
     ] = GRPC_PORT_BASE,
+    database: Annotated[
+        str,
+        typer.Option(
+            metavar="URL", help="postgresql://USER:PASSWORD@HOST:PORT: a database each there; remembered."
+        ),
+    ] = "",
 ) -> None:
     """Run the shop: broker, five services and the REST edge. Ctrl-C stops it."""
     from services.cli.shop import Shop  # noqa: PLC0415 (heavy)
 
-    shop = Shop(data, gateway_port=gateway_port, grpc_port_base=grpc_port_base, on_notice=_show)
+    shop = Shop(
+        data, gateway_port=gateway_port, grpc_port_base=grpc_port_base, database=database, on_notice=_show
+    )
     asyncio.run(_run(shop))
 
 
@@ -86,7 +94,7 @@ def _show_table(shop: "Shop") -> None:
     endpoints = shop.endpoints
     rows = [("gateway", endpoints.gateway, f"http://{shop.gateway_operations}/metrics", "")]
     rows += [
-        (name, at.grpc, f"http://{at.http}/metrics", at.database)
+        (name, at.grpc, f"http://{at.http}/metrics", without_password(at.database))
         for name, at in ((name, endpoints.services[name]) for name in SERVICES)
     ]
     rows += [("nats", endpoints.nats, "", str(shop.folder.nats))]

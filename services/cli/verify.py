@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli import endpoints
-from services.cli.data_folder import DEFAULT, SERVICES, DataFolder
+from services.cli.data_folder import DEFAULT, PROVIDER, SERVICES, DataFolder
 from services.cli.migrate import DataOption
 from services.cli.probe import seconds
 from services.cli.refusal import Refused
@@ -57,10 +57,9 @@ def places(folder: DataFolder) -> "Places":
     try:
         shop = endpoints.read(folder)
     except Refused:
-        files = folder.databases
-        if not all(file.exists() for file in files.values()):
+        if not folder.server and not all(file.exists() for file in folder.databases.values()):
             raise Refused(f"there is no shop on {folder.path}: neither a running one nor databases") from None
-        return Places({name: str(file) for name, file in files.items()}, str(folder.provider_database))
+        return Places({name: folder.address(name) for name in SERVICES}, folder.address(PROVIDER))
     return Places(
         {name: shop.services[name].database for name in SERVICES},
         shop.services["payment"].provider_database,

@@ -3,7 +3,14 @@ from pathlib import Path
 import pytest
 
 from services.cli import endpoints
-from services.cli.data_folder import SERVICES, DataFolder, sqlite_url, write_whole
+from services.cli.data_folder import (
+    PROVIDER,
+    SERVICES,
+    DataFolder,
+    sqlite_url,
+    without_password,
+    write_whole,
+)
 from services.cli.endpoints import Endpoints, ServiceEndpoint
 from services.cli.refusal import Refused
 
@@ -101,3 +108,38 @@ def test_a_file_that_up_did_not_write_is_refused(folder: DataFolder, content: st
 def test_a_database_is_addressed_by_its_file_or_by_its_address() -> None:
     assert sqlite_url("/a/b.db") == "sqlite:////a/b.db"
     assert sqlite_url("postgresql://host/b") == "postgresql://host/b"
+
+
+def test_a_folder_remembers_the_server_that_has_its_databases(tmp_path: Path) -> None:
+    DataFolder(tmp_path).keep_on("postgresql://ada:secret@db:5432")
+    folder = DataFolder(tmp_path)
+    assert folder.address("order") == "postgresql://ada:secret@db:5432/bodega_order"
+    assert folder.address(PROVIDER) == "postgresql://ada:secret@db:5432/bodega_sandbox_provider"
+    assert (tmp_path / "server").stat().st_mode & 0o777 == 0o600
+    folder.keep_on("postgresql://ada:secret@db:5432")
+
+
+def test_databases_do_not_move_from_files_to_a_server_nor_between_servers(tmp_path: Path) -> None:
+    files, served = DataFolder(tmp_path / "files"), DataFolder(tmp_path / "served")
+    files.create()
+    files.databases["order"].touch()
+    served.create()
+    served.keep_on("postgresql://one")
+    for folder in (files, served):
+        with pytest.raises(Refused, match="elsewhere"):
+            folder.keep_on("postgresql://two")
+    with pytest.raises(Refused, match="postgresql://USER"):
+        files.keep_on("mysql://db")
+
+
+def test_without_a_server_databases_are_files(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    assert folder.address("order") == str(folder.databases["order"])
+    assert folder.address(PROVIDER) == str(folder.provider_database)
+
+
+def test_addresses_are_shown_without_their_password() -> None:
+    assert without_password("postgresql://ada:se@cret@db/x") == "postgresql://ada@db/x"
+    assert without_password("postgresql://ada:secret@db/x") == "postgresql://ada@db/x"
+    assert without_password("postgresql://ada@db:5432/x") == "postgresql://ada@db:5432/x"
+    assert without_password("/a/b.db") == "/a/b.db"

@@ -4,10 +4,12 @@ Imported only where a URL asks for it: the driver is nothing that a laptop's sho
 """
 
 import zlib
+from contextlib import suppress
 from typing import Any, Final
 
 import psycopg
 import sqlalchemy as sa
+from psycopg import sql
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.pq import TransactionStatus
@@ -65,9 +67,9 @@ class _Whole(Loader):
 class Connection(psycopg.Connection[Any]):
     """The driver's, with what a Session needs."""
 
-    def executemany(self, sql: str, rows: list[Any]) -> psycopg.Cursor[Any]:
+    def executemany(self, statement: str, rows: list[Any]) -> psycopg.Cursor[Any]:
         cursor = self.cursor()
-        cursor.executemany(sql, rows)
+        cursor.executemany(statement, rows)
         return cursor
 
 
@@ -158,8 +160,9 @@ def _number(name: str) -> int:
 
 
 def engine_for_migrations(url: str) -> sa.Engine:
-    """A synchronous engine whose transactions wait for each other."""
+    """A synchronous engine whose transactions wait for each other. Makes the database if need be."""
     made = sa.make_url(url).set(drivername="postgresql+psycopg")
+    _make_if_missing(made.set(drivername="postgresql"))
     engine = sa.create_engine(made, poolclass=sa.NullPool, hide_parameters=True)
 
     @sa.event.listens_for(engine, "begin")
@@ -167,6 +170,17 @@ def engine_for_migrations(url: str) -> sa.Engine:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCKS}, {_number('migrations')})")
 
     return engine
+
+
+def _make_if_missing(url: sa.URL) -> None:
+    """Where we may; elsewhere the administrator has made it. Whoever connects next hears what is wrong."""
+    try:
+        psycopg.connect(url.render_as_string(hide_password=False)).close()
+    except psycopg.OperationalError:
+        administration = url.set(database="postgres").render_as_string(hide_password=False)
+        made = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C'")
+        with suppress(psycopg.Error), psycopg.connect(administration, autocommit=True) as server:
+            server.execute(made.format(sql.Identifier(url.database or "")))
 
 
 def reading_engine(url: str) -> sa.Engine:

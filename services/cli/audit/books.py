@@ -13,7 +13,7 @@ from services.chassis.audit import EXAMPLES_MAX, Finding
 from services.chassis.tls import TlsFiles
 from services.cli.audit import streams
 from services.cli.audit.streams import Told
-from services.cli.data_folder import sqlite_url
+from services.cli.data_folder import sqlite_url, without_password
 from services.cli.refusal import Refused
 
 
@@ -121,4 +121,6 @@ def _open(stack: ExitStack, name: str, where: str) -> sa.Connection:
     try:
         return stack.enter_context(audit.reading(sqlite_url(where)))
     except sa.exc.DBAPIError as error:
-        raise Refused(f"the database of {name}, {where}, cannot be read: {error.orig}") from None
+        raise Refused(
+            f"the database of {name}, {without_password(where)}, cannot be read: {error.orig}"
+        ) from None

@@ -18,13 +18,13 @@ def upgrade() -> None:
     op.create_index(op.f("ix_inbox_create_time"), "inbox", ["create_time"], unique=False)
     op.create_table(
         "order_drives",
-        sa.Column("order_id", sa.String(length=36), nullable=False),
+        sa.Column("order_id", sa.Text(), nullable=False),
         sa.Column("due_time", sa.BigInteger(), nullable=False),
         sa.Column("leased_until", sa.BigInteger(), nullable=False),
-        sa.Column("driver", sa.String(length=64), nullable=False),
+        sa.Column("driver", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("step_since", sa.BigInteger(), nullable=False),
-        sa.Column("traceparent", sa.String(length=55), nullable=False),
+        sa.Column("traceparent", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("order_id"),
     )
     op.create_index("order_drives_by_due", "order_drives", ["due_time"], unique=False)
@@ -41,17 +41,17 @@ def upgrade() -> None:
     )
     op.create_table(
         "orders",
-        sa.Column("order_id", sa.String(length=36), nullable=False),
-        sa.Column("user_id", sa.String(length=36), nullable=False),
-        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("order_id", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
         sa.Column("total_minor", sa.BigInteger(), nullable=False),
-        sa.Column("currency", sa.String(length=3), nullable=False),
-        sa.Column("payment_method_id", sa.String(length=36), nullable=False),
-        sa.Column("rejection_reason", sa.String(length=64), nullable=False),
-        sa.Column("cancel_reason", sa.String(length=500), nullable=False),
+        sa.Column("currency", sa.Text(), nullable=False),
+        sa.Column("payment_method_id", sa.Text(), nullable=False),
+        sa.Column("rejection_reason", sa.Text(), nullable=False),
+        sa.Column("cancel_reason", sa.Text(), nullable=False),
         sa.Column("needs_attention", sa.Boolean(), nullable=False),
-        sa.Column("reservation_id", sa.String(length=36), nullable=False),
-        sa.Column("payment_id", sa.String(length=36), nullable=False),
+        sa.Column("reservation_id", sa.Text(), nullable=False),
+        sa.Column("payment_id", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("create_time", sa.BigInteger(), nullable=False),
         sa.Column("update_time", sa.BigInteger(), nullable=False),
@@ -105,11 +105,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "order_lines",
-        sa.Column("order_id", sa.String(length=36), nullable=False),
+        sa.Column("order_id", sa.Text(), nullable=False),
         sa.Column("line", sa.Integer(), nullable=False),
-        sa.Column("product_id", sa.String(length=36), nullable=False),
-        sa.Column("sku", sa.String(length=64), nullable=False),
-        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("product_id", sa.Text(), nullable=False),
+        sa.Column("sku", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
         sa.Column("quantity", sa.BigInteger(), nullable=False),
         sa.Column("unit_price_minor", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(

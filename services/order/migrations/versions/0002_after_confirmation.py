@@ -12,9 +12,7 @@ def upgrade() -> None:
         orders.add_column(sa.Column("under_way", sa.Boolean(), nullable=False, server_default=sa.false()))
         orders.add_column(sa.Column("ship_time", sa.BigInteger()))
         orders.add_column(sa.Column("deliver_time", sa.BigInteger()))
-        orders.add_column(
-            sa.Column("tracking_reference", sa.String(length=100), nullable=False, server_default="")
-        )
+        orders.add_column(sa.Column("tracking_reference", sa.Text(), nullable=False, server_default=""))
         orders.add_column(sa.Column("refunded_minor", sa.BigInteger(), nullable=False, server_default="0"))
     with op.batch_alter_table("order_lines") as lines:
         lines.add_column(sa.Column("refunded_quantity", sa.BigInteger(), nullable=False, server_default="0"))
