@@ -69,13 +69,6 @@ def is_in(address: str, among: Networks) -> bool:
 
 
 @lru_cache(_KEPT)
-def counted(address: str) -> str:
-    """What requests from an address count for: a home has 2^64 of IPv6, hence one for all of them."""
-    found = _address(address)
-    return str(IPv6Network((found, 64), strict=False)) if isinstance(found, IPv6Address) else address
-
-
-@lru_cache(_KEPT)
 def _plain(address: str) -> str:
     found = _address(address)
     return address if found is None else str(found)

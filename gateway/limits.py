@@ -23,6 +23,7 @@ from gateway.counters import Counters
 from gateway.errors import TYPE_PREFIX, Headers, Refusal
 from services.chassis import telemetry
 from services.chassis.contract import ContractError, Method
+from services.chassis.server.address import site
 from services.kernel.clock import Clock
 
 STORE_MAX_S: Final = 0.25  # a shared store that takes longer costs more than it protects
@@ -68,7 +69,7 @@ class Asking:
 
     @property
     def caller(self) -> str:
-        return self.key or self.account or addresses.counted(self.address)
+        return self.key or self.account or site(self.address)
 
 
 class RateLimits:
@@ -94,7 +95,7 @@ class RateLimits:
     async def arrived(self, address: str) -> None:
         """Counts a request before anything is known of it. Raises Refusal."""
         if self._address is not None and not addresses.is_in(address, self._exempt):
-            await self._count(self._address, addresses.counted(address))
+            await self._count(self._address, site(address))
 
     async def admitted(self, of_route: Sequence[Limit], asking: Asking) -> None:
         """Counts one of which it is known who asks for what. Raises Refusal."""
@@ -104,7 +105,7 @@ class RateLimits:
         if general is not None and who:
             await self._count(general, who)
         for limit in of_route:
-            await self._count(limit, asking.caller if limit.by_caller else addresses.counted(asking.address))
+            await self._count(limit, asking.caller if limit.by_caller else site(asking.address))
 
     async def aclose(self) -> None:
         """Lets go of the shared store."""

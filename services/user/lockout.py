@@ -5,7 +5,6 @@ network address, so that one place cannot guess many accounts' passwords. The fi
 people mistype; then each costs twice the wait of the one before.
 """
 
-import ipaddress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,7 +15,6 @@ FORGOTTEN_AFTER: Final = timedelta(hours=24)
 """Without a failure for so long, the next is the first again."""
 
 _DOUBLINGS_MAX: Final = 16  # a longer wait than any; keeps the figures small
-_SITE_BITS: Final = 64  # of an IPv6 address: one customer of a provider has at least so many to choose from
 
 
 class SignInLocked(errors.TooMuch):
@@ -73,16 +71,3 @@ class Failures:
         """One more. Attempts made while nobody may try do not count: they were not judged."""
         forgotten = self.last_at is None or at - self.last_at >= FORGOTTEN_AFTER
         return replace(self, count=1 if forgotten else self.count + 1, last_at=at)
-
-
-def site(address: str) -> str:
-    """Where a network address is: of IPv6 the first half, since the rest is its owner's to choose."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is not None:
-            return str(found.ipv4_mapped)
-        return str(ipaddress.ip_network((found, _SITE_BITS), strict=False))
-    return str(found)

@@ -11,13 +11,13 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.wrappers_pb2 import BytesValue
 
 from services.chassis import wire
+from services.chassis.server.address import address_of, site
 from services.chassis.storage.database import Store
 from services.chassis.storage.idempotency import call
 from services.kernel.clock import Clock
 from services.kernel.errors import DomainError
 from services.kernel.ids import Ids
 from services.user import session_convert, signing_keys
-from services.user.client_address import client_site
 from services.user.domain import State, User
 from services.user.published_keys import PublishedKeys
 from services.user.sealing import Seal
@@ -55,7 +55,9 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         self._ids = ids
 
     async def CreateSession(self, request: pb.CreateSessionRequest, context: Context) -> pb.SessionTokens:
-        attempt = await self._attempts.by_email(request.email, request.password, site=client_site(context))
+        attempt = await self._attempts.by_email(
+            request.email, request.password, site=site(address_of(context))
+        )
         session_id, token_id, refresh_token = self._ids.new(), self._ids.new(), new_refresh_token()
         now = self._clock.now()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.addresses import FORWARDED, FORWARDED_FOR, Addresses, BadNetwork, counted
+from gateway.addresses import FORWARDED, FORWARDED_FOR, Addresses, BadNetwork
 
 OURS = ("10.0.0.0/8", "fd00::/8")
 
@@ -64,11 +64,3 @@ def test_a_chain_without_end_is_not_followed() -> None:
 def test_what_is_no_network_is_refused(network: str) -> None:
     with pytest.raises(BadNetwork):
         Addresses([network])
-
-
-@pytest.mark.parametrize(
-    ("address", "for_all"),
-    [("203.0.113.9", "203.0.113.9"), ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"), ("", "")],
-)
-def test_all_addresses_of_a_home_count_as_one(address: str, for_all: str) -> None:
-    assert counted(address) == for_all

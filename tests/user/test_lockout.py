@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.user.lockout import FORGOTTEN_AFTER, OF_ACCOUNT, Failures, Limit, SignInLocked, site
+from services.user.lockout import FORGOTTEN_AFTER, OF_ACCOUNT, Failures, Limit, SignInLocked
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LIMIT = Limit(free=2, first=timedelta(seconds=30), longest=timedelta(minutes=3))
@@ -52,18 +52,3 @@ def test_an_account_can_be_tried_a_hundred_times_a_day_at_most() -> None:
 
 def test_the_refusal_survives_a_pickle() -> None:
     assert pickle.loads(pickle.dumps(SignInLocked(retry_after_s=7))).retry_after_s == 7  # noqa: S301
-
-
-@pytest.mark.parametrize(
-    ("address", "where"),
-    [
-        ("203.0.113.7", "203.0.113.7"),
-        ("::ffff:203.0.113.7", "203.0.113.7"),
-        ("2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2:bbbb::2", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("unix:/run/socket", "unix:/run/socket"),
-    ],
-)
-def test_a_site_is_an_address_or_the_network_its_owner_chooses_from(address: str, where: str) -> None:
-    assert site(address) == where

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from services.user.client_address import client_site
+from services.chassis.server.address import address_of, site
 
 ADA, EDGE = "203.0.113.7", "10.0.0.1"
 
@@ -30,16 +30,32 @@ SAID = ("x-bodega-client-address", ADA)
 
 
 @pytest.mark.parametrize(
-    ("call", "site"),
+    ("call", "address"),
     [
         (Call(f"ipv4:{EDGE}:4711", "gateway", ("x", "y"), SAID), ADA),
         (Call(f"ipv4:{EDGE}:4711", "gateway"), ""),
         (Call(f"ipv4:{EDGE}:4711", "order", SAID), EDGE),
         (Call(f"ipv4:{EDGE}:4711", "", SAID), EDGE),
-        (Call("ipv6:%5B2001:db8::1%5D:4711", ""), "2001:db8::/64"),
-        (Call("ipv6:%5B::ffff:203.0.113.7%5D:4711", ""), ADA),
+        (Call("ipv6:%5B2001:db8::1%5D:4711", ""), "2001:db8::1"),
+        (Call("ipv6:%5B::ffff:203.0.113.7%5D:4711", ""), f"::ffff:{ADA}"),
         (Call("unix:/run/socket", ""), "unix:/run/socket"),
     ],
 )
-def test_a_call_comes_from_its_peer_unless_the_edge_passes_it_on(call: Any, site: str) -> None:
-    assert client_site(call) == site
+def test_a_call_comes_from_its_peer_unless_the_edge_passes_it_on(call: Any, address: str) -> None:
+    assert address_of(call) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "where"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:bbbb::2", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("unix:/run/socket", "unix:/run/socket"),
+    ],
+)
+def test_a_site_is_an_address_or_the_network_its_owner_chooses_from(address: str, where: str) -> None:
+    assert site(address) == where
