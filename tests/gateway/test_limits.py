@@ -262,10 +262,10 @@ async def test_what_leads_nowhere_counts_too(world: World, backend: Backend) -> 
     assert [answer.status_code for answer in answers] == [404, 404, 404, 429]
 
 
-def test_signing_up_and_in_are_limited_by_their_contracts() -> None:
+def test_what_strangers_may_change_is_limited_by_its_contract() -> None:
     api = descriptor_pb2.FileDescriptorSet.FromString(contracts.descriptor_set())
     gateway = app.build(api, ["127.0.0.1:1"])
     by_name = {route.method.name: route.rates for route in gateway.site.routes}
-    for name in ("RegisterUser", "CreateSession"):
+    for name in ("RegisterUser", "ActivateUser", "CreateSession", "RefreshSession", "RevokeSession"):
         assert by_name[name], name
         assert not any(limit.by_caller for limit in by_name[name])
