@@ -5,7 +5,7 @@ Services are put together by `service.opened`; a server that is none does it by 
     async def run(settings: ServiceSettings) -> None:
         server = app.App(settings, access=Access(tokens, workload_of))
         server.serve(add_EchoServicer_to_server, Echo(), echo_pb2.DESCRIPTOR)
-        server.check("database", database.ping)
+        server.check("database", store.ready)
         server.background("sweeper", sweeper.run)
         await server.run()
 

@@ -2,7 +2,8 @@
 
 DIR/lock              held by the `bodega up` that runs this shop
 DIR/endpoints.json    where everything is; there while all of it is ready
-DIR/databases/        a file a service, and the sandbox provider's own books
+DIR/databases/        a file a service, and the sandbox provider's own books; or
+DIR/server            the PostgreSQL server that has them, password included
 DIR/server           the address of the PostgreSQL that has the databases instead, if one does; 0600
 DIR/nats/             the broker's configuration and streams
 DIR/secrets/          generated once; 0600
