@@ -35,6 +35,9 @@ class Limit:
     first: timedelta
     longest: timedelta
 
+    forgives: timedelta = FORGOTTEN_AFTER
+    """So long without a failure makes up for one: no shorter than the longest wait."""
+
     def wait(self, failures: int) -> timedelta:
         """How long nobody may try after so many failures."""
         if failures <= self.free:
@@ -46,8 +49,13 @@ class Limit:
 OF_ACCOUNT: Final = Limit(free=4, first=timedelta(seconds=30), longest=timedelta(minutes=15))
 """At the longest wait, a hundred guesses a day. Not longer, because anyone can lock out an owner by it."""
 
-OF_ADDRESS: Final = Limit(free=30, first=timedelta(seconds=30), longest=timedelta(minutes=15))
-"""An office or a mobile network is one address to us."""
+OF_ADDRESS: Final = Limit(
+    free=30,
+    first=timedelta(seconds=30),
+    longest=timedelta(minutes=15),
+    forgives=timedelta(minutes=15),
+)
+"""An office or a mobile network is one address to us, where never a day is without a mistyped password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +77,7 @@ class Failures:
 
     def failed(self, at: datetime) -> "Failures":
         """One more. Attempts made while nobody may try do not count: they were not judged."""
-        forgotten = self.last_at is None or at - self.last_at >= FORGOTTEN_AFTER
-        return replace(self, count=1 if forgotten else self.count + 1, last_at=at)
+        if self.last_at is None or at - self.last_at >= FORGOTTEN_AFTER:
+            return replace(self, count=1, last_at=at)
+        forgiven = max(0, (at - self.last_at) // self.limit.forgives)
+        return replace(self, count=max(0, self.count - forgiven) + 1, last_at=at)

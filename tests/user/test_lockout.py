@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.user.lockout import FORGOTTEN_AFTER, OF_ACCOUNT, Failures, Limit, SignInLocked
+from services.user.lockout import FORGOTTEN_AFTER, OF_ACCOUNT, OF_ADDRESS, Failures, Limit, SignInLocked
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LIMIT = Limit(free=2, first=timedelta(seconds=30), longest=timedelta(minutes=3))
@@ -48,6 +48,23 @@ def test_an_account_can_be_tried_a_hundred_times_a_day_at_most() -> None:
         failures = failures.failed(now)
         now += OF_ACCOUNT.wait(failures.count) or timedelta(seconds=1)
     assert failures.count < 110
+
+
+def test_an_office_that_mistypes_now_and_then_is_never_locked_out() -> None:
+    now, failures = AT, Failures(b"office", OF_ADDRESS)
+    for _ in range(1000):
+        failures = failures.failed(now)
+        failures.check(now)
+        now += OF_ADDRESS.forgives
+
+
+@pytest.mark.parametrize("pause_s", [0, 1, 60, 600])
+def test_a_place_can_try_some_hundred_times_a_day_at_most(pause_s: int) -> None:
+    now, failures, tried = AT, Failures(b"office", OF_ADDRESS), 0
+    while now < AT + timedelta(hours=24):
+        failures, tried = failures.failed(now), tried + 1
+        now += max(OF_ADDRESS.wait(failures.count), timedelta(seconds=pause_s))
+    assert tried < 140
 
 
 def test_the_refusal_survives_a_pickle() -> None:
