@@ -24,6 +24,7 @@ from services.chassis.contract import ContractError, Method
 from services.chassis.metrics import LimiterFigures
 from services.chassis.policy import access
 from services.chassis.policy.limiter import Limiter, Pace, Priority, Range, priority_of
+from services.chassis.server.address import EDGE
 
 Call = Callable[..., Any]
 
@@ -147,12 +148,20 @@ class _Compiler:
             self.metrics.route(*labels),
             _stream_deadline_s(method) if streams else method.deadline_s,
             StreamRoute(framing.rendering(method, reply), self.metrics.stream(*labels)) if streams else None,
-            access.rule(method) if self.with_access else None,
+            _rule(method) if self.with_access else None,
             limits.of(method),
             takes_stream=bool(method.descriptor.client_streaming),
             priority=priority_of(method),
             pace=self.limiter.pace(),
         )
+
+
+def _rule(method: Method) -> access.Rule:
+    """Raises ContractError for what is for the edge alone: services know it by whom they are called."""
+    rule = access.rule(method)
+    if EDGE in rule.workloads:
+        raise ContractError(f"{method.path} is for the edge itself and cannot have an HTTP rule")
+    return rule
 
 
 def _stream_deadline_s(method: Method) -> float | None:

@@ -14,6 +14,7 @@ import pytest_asyncio
 from bodega.order.v1 import order_pb2
 from bodega.policy.v1 import policy_pb2
 from bodega.user.v1.api_key_pb2 import ExchangeApiKeyRequest, ExchangeApiKeyResponse
+from google.api import annotations_pb2
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import descriptor_pb2
 
@@ -331,6 +332,17 @@ async def test_logs_name_who_asked_and_never_what_proves_it(shop: Shop) -> None:
 async def test_what_says_nothing_of_access_is_not_served_where_access_counts(world: World) -> None:
     with pytest.raises(CannotServe, match=r"nobody could call it|could be believed"):
         app.build(world.files, ["127.0.0.1:1"], Settings(identity=IdentitySettings()))
+
+
+async def test_what_is_for_the_edge_itself_is_not_served_to_others(
+    api: descriptor_pb2.FileDescriptorSet,
+) -> None:
+    careless = descriptor_pb2.FileDescriptorSet.FromString(api.SerializeToString())
+    for method in (one for file in careless.file for service in file.service for one in service.method):
+        if method.name == "ExchangeApiKey":
+            method.options.Extensions[annotations_pb2.http].post = "/api/v1/api-keys:exchange"
+    with pytest.raises(CannotServe, match="for the edge itself"):
+        app.build(careless, ["127.0.0.1:1"], Settings(identity=IdentitySettings()))
 
 
 async def test_while_nobody_tells_the_keys_no_token_is_called_bad(
