@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from gateway import app, descriptors
 from gateway.addresses import FORWARDED, FORWARDED_FOR
 from gateway.app import DRAIN_MAX_S, Gateway, Settings
+from gateway.bodies import BODY_BYTES_MAX
 from gateway.descriptors import BadDescriptorSet
-from gateway.edge import BODY_BYTES_MAX
 from gateway.limits import Plan
 from gateway.site import CannotServe
 from services.chassis import config, failpoints, telemetry

@@ -16,7 +16,8 @@ from gateway.access import Access
 from gateway.addresses import FORWARDED_FOR, Addresses, BadNetwork
 from gateway.api_keys import EXCHANGE_RPC, ApiKeys
 from gateway.backends import Backends, BadBackend, Channels
-from gateway.edge import BODY_BYTES_MAX, Edge
+from gateway.bodies import BODY_BYTES_MAX
+from gateway.edge import Edge
 from gateway.errors import Failure
 from gateway.health import Health
 from gateway.http1 import Http1Protocol

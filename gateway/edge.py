@@ -6,19 +6,20 @@ passes through.
 
 import time
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import grpc
 
-from gateway import errors, headers
+from gateway import bodies, errors, headers
 from gateway.access import Access
 from gateway.addresses import Addresses
 from gateway.api_keys import digest_of
+from gateway.bodies import BODY_BYTES_MAX
 from gateway.errors import Failure, Headers, Refusal
 from gateway.headers import Incoming
 from gateway.health import Health
-from gateway.http1 import PRESENCE, Presence
+from gateway.http1 import PRESENCE, Presence, Receive, Scope, Send
 from gateway.hygiene import Hygiene
 from gateway.limits import Asking, RateLimits
 from gateway.metrics import RouteMetrics
@@ -35,26 +36,14 @@ from services.chassis.server.address import CLIENT_ADDRESS
 from services.chassis.server.shedding import WAITS_S, Overloaded, Refusals
 from services.kernel.errors import DomainError
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-# Request bodies; the largest honest one is an order of a thousand lines. gRPC's own default bound.
-BODY_BYTES_MAX: Final = 4 * 1024 * 1024
-# How much of a body that is too large is read to its end, so that its sender gets to read the answer.
-_DISCARDED_BYTES_MAX: Final = 16 * 1024 * 1024
-
 # gRPC rounds timeouts up on the wire, by up to 1 %; the backend must not think that it has longer than asked.
 _MARGIN_S: Final = 0.005
 
 _CLIENT_LEFT: Final = 499  # nginx's word for it; only logs and metrics ever see it
 _REFUSED: Final = 400  # and above
 _LATE: Final = 504
-_JSON_TYPE: Final = b"application/json"
-_CHARSETS: Final = (b"", b"charset=utf-8", b'charset="utf-8"')
-_JSON: Final = (b"content-type", _JSON_TYPE)
+_JSON: Final = (b"content-type", b"application/json")
 _NO_STORE: Final = (b"cache-control", b"no-store")
-_CLOSE: Final = (b"connection", b"close")
 
 _log = telemetry.logger(__name__)
 
@@ -274,7 +263,15 @@ class _Exchange:
         self, route: Route, values: tuple[str, ...], incoming: Incoming, caller: Caller
     ) -> bytes:
         """What goes to the backend. Raises DomainError, Refusal or ClientLeft."""
-        body = await self._body(route, incoming) if route.request.takes_body else b""
+        body = b""
+        if route.request.takes_body:
+            body = await bodies.read(
+                self._presence,
+                self._receive,
+                incoming,
+                takes_json=route.request.takes_json,
+                bytes_max=self._edge.body_bytes_max,
+            )
         try:
             message = route.request.read(
                 values,
@@ -363,51 +360,6 @@ class _Exchange:
         timeout_s -= min(_MARGIN_S, timeout_s / 10)
         return route.call(wire, timeout=timeout_s, metadata=incoming.metadata)
 
-    async def _body(self, route: Route, incoming: Incoming) -> bytes:
-        if incoming.content_encoding not in (None, b"identity"):
-            message = "Compressed bodies are not taken."
-            raise Refusal(415, "INVALID_ARGUMENT", "UNSUPPORTED_ENCODING", message, headers=[_CLOSE])
-        limit = self._edge.body_bytes_max
-        if incoming.content_length > limit:
-            if not incoming.asks_first:
-                await self._discard(incoming.content_length)
-            raise _too_large(limit)
-        body = self._presence.body()
-        if body is None:
-            body = await self._read(limit)
-        elif len(body) > limit:
-            raise _too_large(limit)
-        if body and route.request.takes_json and not _is_json(incoming.content_type):
-            message = "The body must be application/json in UTF-8."
-            raise Refusal(415, "INVALID_ARGUMENT", "UNSUPPORTED_MEDIA_TYPE", message)
-        return body
-
-    async def _read(self, limit: int) -> bytes:
-        parts: list[bytes] = []
-        size, more = 0, True
-        while more:
-            event = await self._receive()
-            if event["type"] == "http.disconnect":
-                raise ClientLeft
-            part = event.get("body", b"")
-            more = event.get("more_body", False)
-            size += len(part)
-            if size > limit:
-                if more:
-                    await self._discard(0)
-                raise _too_large(limit)
-            parts.append(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    async def _discard(self, announced: int) -> None:
-        """Reads on, within reason: who still sends when the connection closes never sees the answer."""
-        read = 0
-        while announced <= _DISCARDED_BYTES_MAX and read <= _DISCARDED_BYTES_MAX:
-            event = await self._receive()
-            read += len(event.get("body", b""))
-            if not event.get("more_body"):
-                return
-
     async def _refuse(self, failure: Failure, ids: tuple[bytes, bytes]) -> None:
         request_id, correlation_id = ids
         returned = ((b"x-request-id", request_id), (b"x-correlation-id", correlation_id))
@@ -454,16 +406,3 @@ class _Exchange:
             request_id=request_id,
             **more,
         )
-
-
-def _is_json(content_type: bytes | None) -> bool:
-    """Whether a body may be read as JSON; one without a type is taken at its word."""
-    if content_type is None or content_type == _JSON_TYPE:
-        return True
-    kind, _, parameters = content_type.lower().partition(b";")
-    return kind.strip() == _JSON_TYPE and parameters.strip() in _CHARSETS
-
-
-def _too_large(limit: int) -> Refusal:
-    message = f"The body is larger than {limit} bytes."
-    return Refusal(413, "INVALID_ARGUMENT", "BODY_TOO_LARGE", message, headers=[_CLOSE])

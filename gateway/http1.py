@@ -7,7 +7,7 @@ whole reply is one write (ASGI's two cost a system call and a segment more).
 """
 
 from asyncio import AbstractEventLoop, TimerHandle
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from uvicorn.config import Config
@@ -16,6 +16,11 @@ from uvicorn.server import ServerState
 
 from gateway import errors
 from gateway.errors import Headers
+
+# What ASGI applications are called with.
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 # Request line and headers together; gRPC takes 8 to 16 KiB of metadata, of which we pass on a part.
 HEAD_BYTES_MAX: Final = 32 * 1024

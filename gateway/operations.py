@@ -3,8 +3,8 @@
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from gateway.edge import Receive, Scope, Send
 from gateway.health import Health
+from gateway.http1 import Receive, Scope, Send
 
 
 class Operations:

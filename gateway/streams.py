@@ -8,7 +8,7 @@ connection buffers (64 KiB). Who takes nothing for a while is told so and cut.
 import asyncio
 import time
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,13 +17,11 @@ import grpc
 from gateway import errors
 from gateway.errors import Failure, Headers, Refusal
 from gateway.framing import Framing
-from gateway.http1 import Presence
+from gateway.http1 import Presence, Send
 from gateway.metrics import StreamMetrics
 from gateway.well_known import NoJsonForm
 from services.chassis import telemetry
 from services.chassis.contract import STREAM_DEADLINE_MAX_S
-
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _OCTETS: Final = b"application/octet-stream"
 _HEAD: Final = (
