@@ -33,6 +33,7 @@ from services.user.tables import lockouts, outbox_rows
 from services.user.tables import sessions as session_rows
 from services.user.tables import signing_keys as signing_key_rows
 from services.user.tokens import refresh_token_hash
+from tests.user.accounts import reason, refusal
 
 PASSWORD = "correct horse battery"
 EMAIL = "ada@example.com"
@@ -71,17 +72,6 @@ async def signed_in(sessions: SessionServiceStub) -> pb.SessionTokens:
 
 def refresh(token: str, request_id: str = "") -> pb.RefreshSessionRequest:
     return pb.RefreshSessionRequest(refresh_token=token, request_id=request_id or _ids.new())
-
-
-async def refusal(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await call
-    return refused.value
-
-
-async def reason(call: Any) -> tuple[grpc.StatusCode, str | None]:
-    refused = await refusal(call)
-    return refused.code(), status.reason(refused)
 
 
 async def endings(store: Accounts) -> Counter[str | None]:
