@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from services.cli import tether
+from services.chassis import tether
 
 LOG_BYTES_MAX: Final = 16 * 1024 * 1024
 """A log file longer than this is put aside, one generation, when its program is next started."""

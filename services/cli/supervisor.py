@@ -11,8 +11,8 @@ with other variables (failpoints, say) for that one process, `wait_exit` waits f
 else causes.
 
 Leaving the block stops everything, stage by stage, and leaves no process behind. So does the end of this
-process, whatever kills it: see tether.py. A supervisor belongs to one event loop, whose thread must live
-as long as the programs shall.
+process, whatever kills it: see services/chassis/tether.py. A supervisor belongs to one event loop, whose
+thread must live as long as the programs shall.
 """
 
 import asyncio

@@ -101,6 +101,7 @@ def test_a_program_writes_its_last_lines_and_those_of_its_libraries() -> None:
 
 def test_configuring_twice_does_not_write_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.root, "level", logging.root.level)
     before = telemetry._output
     first, second = io.BytesIO(), io.BytesIO()
     try:

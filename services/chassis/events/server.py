@@ -1,7 +1,6 @@
 """A nats-server of our own as a child process: for `bodega up`, and for tests that need the real thing."""
 
 import asyncio
-import ctypes
 import json
 import os
 import shutil
@@ -10,11 +9,12 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
+from services.chassis import tether
 from services.chassis.events.permissions import Users
 from services.chassis.tls import TlsFiles
 
@@ -23,9 +23,6 @@ START_TIMEOUT_S: Final = 10.0  # a start takes some 40 ms; recovering a large st
 STOP_TIMEOUT_S: Final = 5.0
 POLL_S: Final = 0.01
 FILE_STORE_MAX: Final = "256GB"  # streams reserve their limits from this; the disk itself is the real limit
-
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-_LIBC: Final[Any] = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class MissingBinary(Exception):
@@ -56,11 +53,16 @@ def binary() -> Path:
     )
 
 
-def die_with_parent() -> Callable[[], None] | None:
-    """A `preexec_fn` that has the child killed when its parent dies, where the kernel can do that (Linux)."""
-    if _LIBC is None:
-        return None
-    return lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _tethered(command: Sequence[str]) -> list[str]:
+    """The command, so that it dies with us, where the kernel can do that (Linux).
+
+    Not by a `preexec_fn`: that forks, and a child forked beside gRPC's threads may abort before it becomes
+    anything.
+    """
+    if sys.platform != "linux":
+        return list(command)
+    knot = (sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), str(tether.NO_PIPE), "--")
+    return [*knot, *command]
 
 
 class NatsServer:
@@ -132,12 +134,11 @@ class NatsServer:
             stale.unlink(missing_ok=True)
         command = self.command()
         with self._stderr.open("wb") as stderr:
-            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 (forking takes a millisecond; no shell)
-                command,
+            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 (takes a millisecond; no shell)
+                _tethered(command),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 (a bare system call, resolved before the fork)
             )
         try:
             await self._ready()
