@@ -44,8 +44,9 @@ class Access:
         rule, workload_of = access.rule(method), self._workload_of
 
         def admitted(request: Any, call: RequestContext, context: Context) -> Awaitable[None] | None:
-            workload = workload_of(context)
             authorization = call.metadata.get(AUTHORIZATION)
+            # Asking the connection costs as much as all the rest: only where the answer can matter.
+            workload = workload_of(context) if rule.workloads or authorization is None else ""
             if authorization is None:
                 _admit(rule, request, call, NOBODY, workload)
                 return None
