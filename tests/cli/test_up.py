@@ -206,7 +206,9 @@ def test_asked_to_stop_while_it_starts_it_stops(tmp_path: Path) -> None:
 def test_a_port_in_use_is_refused(tmp_path: Path, option: str, program: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        line = refused("up", "--data", str(tmp_path / "shop"), option, str(port))
+        # Others free: a shop may be running here on the usual ones. Of an option given twice the last counts.
+        options = ("--gateway-port=0", "--grpc-port-base=0", f"{option}={port}")
+        line = refused("up", "--data", str(tmp_path / "shop"), *options)
     assert line == f"bodega: port {port}, wanted for {program}, is in use; choose another with {option}"
     assert processes_of(tmp_path / "shop") == []
 
