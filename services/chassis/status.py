@@ -26,6 +26,9 @@ MESSAGE_CHARS_MAX: Final = 300
 METADATA_CHARS_MAX: Final = 256
 VIOLATIONS_BYTES_MAX: Final = 2048
 
+WEATHER: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+"""Of a call: not the neighbour's refusal of it, but the neighbour not being there for it."""
+
 STALE_RETRY_S: Final = 0.05  # whoever won the race has committed by then
 
 _M = TypeVar("_M", bound=Message)

@@ -9,15 +9,13 @@ from typing import Any, Final, NamedTuple
 
 import grpc
 
-from services.chassis import context
+from services.chassis import context, status
 from services.chassis.client.layer import Outgoing, Send
 from services.chassis.contract import Method
 from services.chassis.metrics import Metrics
 
 REPLIES_MAX: Final = 1000  # per target: those that many ask for, not everything there is
 REPLY_BYTES_MAX: Final = 64 * 1024  # so that all of them are 64 MB at the very worst
-
-_WEATHER: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class _Kept(NamedTuple):
@@ -44,7 +42,7 @@ class Fallback:
             try:
                 reply = await inner(call)
             except grpc.aio.AioRpcError as error:
-                if error.code() not in _WEATHER:
+                if error.code() not in status.WEATHER:
                     raise
                 kept = self._kept.get(key)
                 age_s = self._monotonic() - kept.at if kept else 0.0

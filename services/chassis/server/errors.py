@@ -20,9 +20,6 @@ _log = telemetry.logger("errors")
 
 INTERNAL: Final = "INTERNAL"
 
-# Not the neighbour's refusal of this request, but the neighbour not being there for it.
-_WEATHER: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-
 
 class NeighbourUnavailable(Unavailable):
     """A service that this depends on is not answering; the same request may succeed later."""
@@ -38,7 +35,7 @@ def refusal(error: Exception, method: Method, *, is_late: bool) -> Refused:
         return error
     if isinstance(error, DomainError):
         return Refused(status.from_error(error))
-    if isinstance(error, grpc.aio.AioRpcError) and error.code() in _WEATHER:
+    if isinstance(error, grpc.aio.AioRpcError) and error.code() in status.WEATHER:
         _log.warning("neighbour failed", method=method.path, code=error.code().name, said=error.details())
         is_late = is_late or status.reason(error) == NoTimeLeft.reason
         return Refused(status.from_error(DeadlineExceeded() if is_late else NeighbourUnavailable()))
