@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from services.cli import ports, process
-from services.cli.certificates import Certificates, NotOurs
+from services.cli.certificates import Certificates, NotOurs, papers
 from services.cli.data_folder import OPERATOR, PROVIDER, SERVICES, DataFolder, sqlite_url, write_whole
 from services.cli.endpoints import Endpoints, ServiceEndpoint
 from services.cli.ports import HOST
@@ -277,15 +277,12 @@ class Shop:
     def _nats_command(self) -> tuple[str, ...]:
         from services.chassis.events.permissions import users  # noqa: PLC0415
         from services.chassis.events.server import MissingBinary, NatsServer  # noqa: PLC0415
-        from services.chassis.tls import TlsFiles  # noqa: PLC0415
 
         broker = NatsServer(
             self.folder.nats,
             host=HOST,
             port=self._ports.nats,
-            tls=TlsFiles(
-                certificate=self._certificates.of(NATS), authorities=self._certificates.authorities(NATS)
-            ),
+            tls=papers(self._certificates.folder / NATS),
             users=users(SERVICES, operator=OPERATOR),
         )
         try:
