@@ -81,7 +81,7 @@ bench: setup ## Measure what things cost (performance table, SVG)
 	@$(BIN)/python -m pip install --quiet --group bench
 	@$(BIN)/python -m tests.load $(ARGS)
 
-soak: setup ## Shop at random while programs die, an hour long (ARGS="--minutes 10"), and check that everything holds
+soak: setup ## Shows of what may go wrong, then an hour of shopping while programs die (ARGS="--minutes 10 --report soak.md")
 	@$(BIN)/python -m tests.soak $(ARGS)
 
 pins: ## Write the image's pins anew, from a clean install (deploy/requirements.txt)

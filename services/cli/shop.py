@@ -72,7 +72,8 @@ class Shop:
 
     Port 0 takes any free one; `grpc_port_base` is the first of five in a row. `environment` has further
     variables for programs by name, `database` the address of a PostgreSQL server for a folder that is
-    new or had its databases there before. Starting raises Refused if it cannot be done here, and then leaves
+    new or had its databases there before, `backends` where the edge finds services by name, if there is
+    something in between. Starting raises Refused if it cannot be done here, and then leaves
     nothing running.
     """
 
@@ -84,6 +85,7 @@ class Shop:
         grpc_port_base: int = 0,
         database: str = "",
         environment: Mapping[str, Mapping[str, str]] | None = None,
+        backends: Mapping[str, str] | None = None,
         restarts: RestartPolicy | None = None,
         on_notice: Callable[[Notice], None] = lambda _notice: None,
     ) -> None:
@@ -95,6 +97,7 @@ class Shop:
         self._grpc_port_base = grpc_port_base
         self._database = database
         self._environment = environment or {}
+        self._backends = backends or {}
         self._restarts = restarts
         self._on_notice = on_notice
         self._certificates = Certificates(self.folder.certificates)
@@ -295,7 +298,7 @@ class Shop:
         from services.cli import contracts  # noqa: PLC0415 (protobuf)
 
         backends = [
-            f"--backend={service}={HOST}:{self._ports.mesh[name]}"
+            f"--backend={service}={self._backends.get(name, f'{HOST}:{self._ports.mesh[name]}')}"
             for name in SERVICES
             for service in contracts.service_names(name)
         ]

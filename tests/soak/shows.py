@@ -1,0 +1,108 @@
+"""Shows: one thing goes wrong in a whole shop for as long as it is stated, and what comes of it is measured.
+
+The same shows run in `make test` with outages of seconds (`tests/faults/`). A new one is a line in SHOWS.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tests.faults.figures import Figure, missed
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Something that goes wrong."""
+
+    name: str
+    done: str
+    """What is done, for the report."""
+
+    run: Callable[[Path], Awaitable[Sequence[Figure]]]
+    """In a folder of its own; what was measured. It fails, with an error, if an invariant does not hold."""
+
+
+SHOWS: Final[tuple[Show, ...]] = ()
+
+
+@dataclass(slots=True)
+class Played:
+    """What a show came to."""
+
+    show: Show
+    seconds: float = 0.0
+    figures: Sequence[Figure] = field(default_factory=list)
+    failure: str = ""
+    """Why there are no figures."""
+
+    @property
+    def holds(self) -> bool:
+        return not self.failure and not missed(self.figures)
+
+    def lines(self) -> Iterator[str]:
+        yield f"## {self.show.name}: {'held' if self.holds else 'NOT HELD'}"
+        yield ""
+        yield f"{self.show.done} ({self.seconds:.0f} s)"
+        yield ""
+        if self.failure:
+            yield f"Failed: {self.failure}"
+            return
+        yield "| what | measured | bound | |"
+        yield "|---|---|---|---|"
+        for figure in self.figures:
+            verdict = ("held" if figure.holds else "NOT HELD") if figure.bound else ""
+            yield f"| {figure.what} | {figure.text} | {figure.bound} | {verdict} |"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.show.name,
+            "done": self.show.done,
+            "seconds": round(self.seconds, 1),
+            "held": self.holds,
+            "failure": self.failure,
+            "figures": [
+                {
+                    "what": figure.what,
+                    "measured": figure.measured,
+                    "unit": figure.unit,
+                    "at_most": figure.at_most,
+                    "at_least": figure.at_least,
+                    "held": figure.holds,
+                }
+                for figure in self.figures
+            ],
+        }
+
+
+async def played(shows: Sequence[Show], folder: Path, *, progress: Tell, tell: Tell) -> list[Played]:
+    """One after the other, whatever comes of each."""
+    results = []
+    for show in shows:
+        progress(f"show {show.name}: {show.done}")
+        result = Played(show)
+        began = time.monotonic()
+        try:
+            home = folder / show.name
+            home.mkdir(parents=True)
+            result.figures = await show.run(home)
+        except Exception as error:  # noqa: BLE001 (it is told, and the other shows go on)
+            result.failure = f"{type(error).__name__}: {error}"
+        result.seconds = time.monotonic() - began
+        tell(f"show {show.name}: {'held' if result.holds else 'NOT HELD'} ({result.seconds:.0f} s)")
+        results.append(result)
+    return results
+
+
+def named(names: str, shows: Sequence[Show] = SHOWS) -> list[Show]:
+    """From `all`, `none` or names with commas between. Raises ValueError for a show that there is not."""
+    if names in ("all", "none"):
+        return list(shows) if names == "all" else []
+    by_name = {show.name: show for show in shows}
+    wanted = names.split(",")
+    if unknown := [name for name in wanted if name not in by_name]:
+        raise ValueError(f"there is no show {', '.join(unknown)}; there are {', '.join(by_name) or 'none'}")
+    return [by_name[name] for name in wanted]
