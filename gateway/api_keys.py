@@ -61,7 +61,7 @@ class ApiKeys:
         self._asking: dict[bytes, asyncio.Task[_Kept]] = {}
 
     async def token(self, key: str) -> str:
-        """An access token. Raises InvalidApiKey, or AioRpcError if it cannot be found out."""
+        """An access token. Raises InvalidApiKey, or AioRpcError or Unavailable if it cannot be found out."""
         if not 1 <= len(key) <= KEY_CHARS_MAX:
             raise InvalidApiKey
         digest = digest_of(key.encode())

@@ -30,6 +30,7 @@ from services.chassis import collector, telemetry
 from services.chassis.identity import trust
 from services.chassis.identity.config import KEYS_RPC, IdentitySettings
 from services.chassis.identity.tokens import Issuer, Tokens
+from services.chassis.policy import circuit
 from services.chassis.policy.limiter import Range
 from services.chassis.tls import TlsFiles, TlsRefused
 from services.kernel.clock import Clock, SystemClock
@@ -89,6 +90,9 @@ class Settings:
     at_once: Range = site.AT_ONCE
     """How many requests are worked on at once."""
 
+    circuits: circuit.Limits = circuit.DEFAULT
+    """When a method that fails is left alone."""
+
     streams: Limits = field(default_factory=Limits)
 
 
@@ -140,7 +144,13 @@ def build(
         rates = None if settings.rates is None else RateLimits(settings.rates, SystemClock())
     except (BadBackend, BadOrigin, BadNetwork, BadLimit) as error:
         raise CannotServe(str(error)) from None
-    built = site.build(files, targets, with_access=settings.identity is not None, at_once=settings.at_once)
+    built = site.build(
+        files,
+        targets,
+        with_access=settings.identity is not None,
+        at_once=settings.at_once,
+        circuits=settings.circuits,
+    )
     if settings.identity is not None and not settings.identity.oidc and KEYS_RPC not in built.methods:
         raise CannotServe(f"nobody's tokens could be believed: no {KEYS_RPC}, and no issuer outside")
     described = openapi.document(built.routes, files.file)
@@ -255,7 +265,8 @@ def _api_keys(gateway: Gateway, channels: Channels, clock: Clock) -> ApiKeys | N
     if exchange is None:
         return None
     target = gateway.backends.target(exchange.service)
-    return ApiKeys(api_keys.by_rpc(channels.unary(target, EXCHANGE_RPC), clock), clock)
+    call = gateway.site.isolation.guarded(target, exchange, channels.unary(target, EXCHANGE_RPC))
+    return ApiKeys(api_keys.by_rpc(call, clock), clock)
 
 
 @asynccontextmanager

@@ -29,15 +29,18 @@ from gateway.site import Route, Site, StreamRoute
 from gateway.streams import ClientLeft, Ended, Limits, Stream, Streams
 from gateway.well_known import NoJsonForm
 from services.chassis import context, telemetry
+from services.chassis.client.deadline import DEADLINE_MARGIN_S
 from services.chassis.context import RequestContext
 from services.chassis.contract import DEADLINE_MAX_S
 from services.chassis.identity.caller import NOBODY, Caller
 from services.chassis.server.address import CLIENT_ADDRESS
+from services.chassis.server.deadline import DeadlineExceeded
 from services.chassis.server.shedding import WAITS_S, Overloaded, Refusals
 from services.kernel.errors import DomainError
 
-# gRPC rounds timeouts up on the wire, by up to 1 %; the backend must not think that it has longer than asked.
-_MARGIN_S: Final = 0.005
+# What the edge keeps to answer in time when its backend does not, or a tenth of what there is. (It also makes
+# up for gRPC, which rounds timeouts up on the wire, by up to 1 %.)
+_MARGIN_S: Final = DEADLINE_MARGIN_S
 
 _CLIENT_LEFT: Final = 499  # nginx's word for it; only logs and metrics ever see it
 _REFUSED: Final = 400  # and above
@@ -143,6 +146,12 @@ class Edge:
 
 def _allow(methods: tuple[str, ...]) -> bytes:
     return ", ".join(sorted({*methods, "OPTIONS", *(("HEAD",) if "GET" in methods else ())})).encode()
+
+
+def _made(route: Route, wire: bytes, incoming: Incoming, timeout_s: float) -> Any:
+    """The call, begun."""
+    assert route.call is not None
+    return route.call(wire, timeout=timeout_s, metadata=incoming.metadata)
 
 
 class _Exchange:
@@ -307,23 +316,33 @@ class _Exchange:
         return addresses.of(peer[0] if peer else "", incoming.forwarded.get(addresses.header))
 
     async def _call(self, route: Route, wire: bytes, incoming: Incoming) -> tuple[bytes, Headers]:
-        """The backend's reply and the metadata to hand back. Raises AioRpcError or ClientLeft."""
-        presence = self._presence
-        call = self._begin(route, wire, incoming, DEADLINE_MAX_S)
+        """The backend's reply and the metadata to hand back.
+
+        Raises AioRpcError, ClientLeft, or DomainError if the backend is left alone.
+        """
+        presence, ward = self._presence, route.ward
+        begun = time.perf_counter()
+        timeout_s = self._timeout_s(route, incoming, DEADLINE_MAX_S, begun)
+        era = ward.enter(begun)
+        failed: bool | None = None
+        call = _made(route, wire, incoming, timeout_s)
         presence.on_leaving = call.cancel
         try:
             reply: bytes = await call
+            failed = ward.judge(None, time.perf_counter() - begun)
         except CancelledError:
             if presence.gone:
                 raise ClientLeft from None
             call.cancel()
             raise
-        except grpc.aio.AioRpcError:
+        except grpc.aio.AioRpcError as error:
             if presence.gone:
                 raise ClientLeft from None
+            failed = ward.judge(error, time.perf_counter() - begun)
             raise
         finally:
             presence.on_leaving = None
+            ward.leave(era, failed, time.perf_counter())
         return reply, headers.returned(await call.initial_metadata())
 
     async def _stream(self, route: Route, parts: StreamRoute, wire: bytes, incoming: Incoming) -> int:
@@ -332,7 +351,9 @@ class _Exchange:
             raise Refusal(505, "UNIMPLEMENTED", "STREAM_NEEDS_HTTP_1_1", "A stream needs HTTP/1.1.")
         open_streams = self._edge.streams
         open_streams.admit()
-        call = self._begin(route, wire, incoming, open_streams.limits.age_max_s)
+        longest_s = open_streams.limits.age_max_s
+        timeout_s = self._timeout_s(route, incoming, longest_s, time.perf_counter())
+        call = _made(route, wire, incoming, timeout_s)
         framing = parts.rendering.framing(incoming.accept)
         stream = Stream(
             call,
@@ -349,8 +370,8 @@ class _Exchange:
         parts.metrics.ended(self._ended.outcome)
         return 200
 
-    def _begin(self, route: Route, wire: bytes, incoming: Incoming, longest_s: float) -> Any:
-        """The call, begun. Raises ClientLeft or Refusal."""
+    def _timeout_s(self, route: Route, incoming: Incoming, longest_s: float, now: float) -> float:
+        """Seconds for the backend. Raises ClientLeft, Refusal, or DeadlineExceeded if there are none left."""
         if self._presence.gone:
             raise ClientLeft
         if route.call is None:
@@ -358,7 +379,11 @@ class _Exchange:
         named_s = route.deadline_s if incoming.timeout_s is None else incoming.timeout_s
         timeout_s = longest_s if named_s is None else min(named_s, longest_s)
         timeout_s -= min(_MARGIN_S, timeout_s / 10)
-        return route.call(wire, timeout=timeout_s, metadata=incoming.metadata)
+        if incoming.timeout_s is not None:
+            timeout_s -= now - self._started  # the client's time runs while its body is on the way
+            if timeout_s <= 0:
+                raise DeadlineExceeded
+        return timeout_s
 
     async def _refuse(self, failure: Failure, ids: tuple[bytes, bytes]) -> None:
         request_id, correlation_id = ids

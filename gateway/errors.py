@@ -20,6 +20,7 @@ from gateway.encode import Encoder
 from gateway.refusals import Refused
 from gateway.well_known import NoJsonForm
 from services.chassis import status as rich
+from services.chassis.client.dropped import DROPPED, dropped
 from services.chassis.status import DOMAIN
 from services.kernel.errors import DomainError
 
@@ -57,7 +58,8 @@ _SAID_BY_SERVER_LIBRARY = re.compile(
 _SAID_BY_TRANSPORT = re.compile(
     r"failed to connect|ipv[46]:|unix:|[Ss]ocket closed|[Cc]onnection (?:reset|refused|dropped|closed)"
     r"|recvmsg|sendmsg|GOAWAY|RST_STREAM|[Bb]roken pipe|Endpoint |DNS|[Nn]ame resol"
-    r"|HTTP/?2|http2|Stream removed|Transport |^Deadline Exceeded$"
+    r"|HTTP/?2|http2|Stream removed|Transport |^Deadline Exceeded$|^Cancelling all calls$|"
+    + re.escape(DROPPED)
 )
 _PLAIN_WORDS: Final = {
     grpc.StatusCode.UNKNOWN: "Something went wrong.",
@@ -67,6 +69,7 @@ _PLAIN_WORDS: Final = {
     grpc.StatusCode.CANCELLED: "The call was cancelled.",
     grpc.StatusCode.UNIMPLEMENTED: "The service does not offer this.",
 }
+_CANCELLED: Final = "CANCELLED"
 _REASONS: Final = {grpc.StatusCode.UNAVAILABLE: "BACKEND_UNREACHABLE"}
 _UNAUTHENTICATED: Final = 401
 _CHALLENGE: Final = (b"www-authenticate", b"Bearer")
@@ -154,6 +157,8 @@ class Renderer:
 
     def failure(self, error: grpc.aio.AioRpcError) -> Failure:
         """A failed call as HTTP."""
+        if is_dropped(error):
+            error = dropped(error)
         code = error.code()
         status = HTTP_STATUS.get(code, 500)
         carried = rich.parse(error)
@@ -185,6 +190,14 @@ class Renderer:
             return self._encoder.any(detail)
         except NoJsonForm:
             return {"@type": detail.type_url, "value": base64.b64encode(detail.value).decode()}
+
+
+def is_dropped(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the backend let go of the call without a word: nobody here cancelled it, so it stops."""
+    said = error.details()
+    return error.code() is grpc.StatusCode.CANCELLED and (
+        not said or said.upper() == _CANCELLED or bool(_SAID_BY_TRANSPORT.search(said))
+    )
 
 
 def _info(reason: str) -> dict[str, Any]:

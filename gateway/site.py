@@ -15,6 +15,7 @@ from gateway.errors import Renderer
 from gateway.fields import BadField
 from gateway.framing import StreamRendering
 from gateway.http_rule import InvalidTemplate, Rule, rules
+from gateway.isolation import Isolation, Ward
 from gateway.limits import Limit
 from gateway.metrics import Metrics, RouteMetrics, StreamMetrics
 from gateway.routes import Conflict, Router
@@ -22,7 +23,8 @@ from gateway.transcode import ReplyRendering, RequestBinding
 from services.chassis import contract
 from services.chassis.contract import ContractError, Method
 from services.chassis.metrics import LimiterFigures
-from services.chassis.policy import access
+from services.chassis.metrics import Metrics as CallMetrics
+from services.chassis.policy import access, circuit
 from services.chassis.policy.limiter import Limiter, Pace, Priority, Range, priority_of
 from services.chassis.server.address import EDGE
 
@@ -60,6 +62,9 @@ class Route:
     pace: Pace
     """How fast it usually is."""
 
+    ward: Ward
+    """Keeps its backend's trouble to itself."""
+
     call: Call | None = None
     """Set while channels are open."""
 
@@ -83,6 +88,7 @@ class Site:
     limiter: Limiter
     """How many requests are worked on at once."""
 
+    isolation: Isolation
     methods: dict[str, Method]
     """By path, all that there are, also those without a route."""
 
@@ -97,6 +103,7 @@ def build(
     *,
     with_access: bool = False,
     at_once: Range = AT_ONCE,
+    circuits: circuit.Limits = circuit.DEFAULT,
 ) -> Site:
     """`with_access`: every route must say who may ask. Raises CannotServe."""
     try:
@@ -107,10 +114,14 @@ def build(
         raise CannotServe(str(error)) from None
     encoder = Encoder(pool, descriptor_pool.Default())
     limiter = Limiter(at_once)
-    compiler = _Compiler(backends, Decoder(pool), encoder, Metrics(), limiter, with_access=with_access)
-    compiler.metrics.registry.register(LimiterFigures("http_server", limiter))
+    metrics = Metrics()
+    metrics.registry.register(LimiterFigures("http_server", limiter))
+    isolation = Isolation(CallMetrics(metrics.registry), limiter, circuits)
+    compiler = _Compiler(
+        backends, Decoder(pool), encoder, metrics, limiter, isolation, with_access=with_access
+    )
     by_path = {method.path: method for method in methods}
-    site = Site(Router(), [], Renderer(encoder), compiler.metrics, limiter, by_path)
+    site = Site(Router(), [], Renderer(encoder), metrics, limiter, isolation, by_path)
     for method in methods:
         try:
             for rule in rules(method.descriptor):
@@ -133,16 +144,18 @@ class _Compiler:
     encoder: Encoder
     metrics: Metrics
     limiter: Limiter
+    isolation: Isolation
     with_access: bool
 
     def route(self, method: Method, rule: Rule) -> Route:
         reply = ReplyRendering(method, rule, self.encoder)
         labels = (rule.http_method, rule.template.text)
         streams = method.descriptor.server_streaming
+        target = self.backends.target(method.service)
         return Route(
             method,
             rule,
-            self.backends.target(method.service),
+            target,
             RequestBinding(method, rule, self.decoder),
             reply,
             self.metrics.route(*labels),
@@ -153,6 +166,7 @@ class _Compiler:
             takes_stream=bool(method.descriptor.client_streaming),
             priority=priority_of(method),
             pace=self.limiter.pace(),
+            ward=self.isolation.ward(target, method),
         )
 
 

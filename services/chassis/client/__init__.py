@@ -17,6 +17,7 @@ from services.chassis import contract
 from services.chassis.client.breaker import Breaker
 from services.chassis.client.bulkhead import Bulkhead
 from services.chassis.client.deadline import Deadline, budget_s, spent
+from services.chassis.client.dropped import dropped
 from services.chassis.client.fallback import Fallback
 from services.chassis.client.inherited import Inherited, inherited
 from services.chassis.client.layer import Layer, Outgoing, Send
@@ -221,21 +222,7 @@ def _wire(wire: Callable[..., Awaitable[Any]], monotonic: Callable[[], float]) -
             return await wire(call.request, timeout=timeout_s, metadata=call.metadata)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.CANCELLED:
-                raise _gone(error) from error
+                raise dropped(error) from error
             raise
 
     return sent
-
-
-def _gone(error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
-    """A call that the other side cancelled: had it been this one, there would be no such error.
-
-    So grpc's servers end what reaches them just as they stop, and what outlasts their grace.
-    """
-    return grpc.aio.AioRpcError(
-        grpc.StatusCode.UNAVAILABLE,
-        error.initial_metadata(),
-        error.trailing_metadata(),
-        "the call was dropped by a server that stops",
-        error.debug_error_string(),
-    )

@@ -5,7 +5,6 @@ are answers. A caller who left, or whose own time was short, says nothing.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -27,12 +26,34 @@ _FAILURES: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTER
 _log = telemetry.logger("breaker")
 
 
-@dataclass(slots=True)
-class _Watched:
-    """A circuit, and the state that was last told of it."""
+class Watched:
+    """The circuit of one method, and who is told when it changes."""
 
-    circuit: Circuit
-    told: State = State.CLOSED
+    __slots__ = ("_changed", "_circuit", "_method", "_told")
+
+    def __init__(self, method: Method, limits: Limits, changed: Callable[[Method, State], None]) -> None:
+        self._method = method
+        self._circuit = Circuit(limits)
+        self._changed = changed
+        self._told = State.CLOSED
+
+    def admit(self, now: float) -> int:
+        """What to tell `ended` of a call that may be made now. Raises CircuitOpen."""
+        era = self._circuit.admit(now)
+        if era is None:
+            raise CircuitOpen(method=self._method.path, retry_in_s=self._circuit.retry_in_s(now))
+        return era
+
+    def ended(self, era: int, failed: bool | None, now: float) -> None:  # noqa: FBT001
+        """See `Circuit.ended`. Every change is told once; half open is no news, only what it leads to."""
+        circuit = self._circuit
+        circuit.ended(era, failed=failed, now=now)
+        if circuit.state is not self._told and circuit.state is not State.HALF_OPEN:
+            self._told = circuit.state
+            self._changed(self._method, circuit.state)
+
+    def state_at(self, now: float) -> State:
+        return self._circuit.state_at(now)
 
 
 class Breaker:
@@ -45,58 +66,51 @@ class Breaker:
         self._metrics = metrics
         self._monotonic = monotonic
         self._limits = limits
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, Watched] = {}
 
     def around(self, method: Method, inner: Send) -> Send:
-        watched, monotonic = self._of(method), self._monotonic
-        circuit = watched.circuit
+        watched, monotonic = self.of(method), self._monotonic
         slow_s = SLOW_SHARE * method.deadline_s
 
         async def guarded(call: Outgoing) -> Any:
             begun = monotonic()
-            era = circuit.admit(begun)
-            if era is None:
-                raise unsent(CircuitOpen(method=method.path, retry_in_s=circuit.retry_in_s(begun)))
+            try:
+                era = watched.admit(begun)
+            except CircuitOpen as refused:
+                raise unsent(refused) from None
             failed: bool | None = None
             try:
                 reply = await inner(call)
                 failed = monotonic() - begun >= slow_s
             except grpc.aio.AioRpcError as error:
-                failed = _failed(error, is_slow=monotonic() - begun >= slow_s)
+                failed = tells_of(error, is_slow=monotonic() - begun >= slow_s)
                 raise
             else:
                 return reply
             finally:
-                circuit.ended(era, failed=failed, now=monotonic())
-                if circuit.state is not watched.told:
-                    self._tell(method, watched)
+                watched.ended(era, failed, monotonic())
 
         return guarded
 
-    def _of(self, method: Method) -> _Watched:
+    def of(self, method: Method) -> Watched:
+        """The one circuit of this method, for whoever makes calls without the onion."""
         watched = self._watched.get(method.path)
         if watched is None:
-            circuit = Circuit(self._limits)
-            watched = self._watched[method.path] = _Watched(circuit)
+            watched = self._watched[method.path] = Watched(method, self._limits, self._tell)
             self._metrics.circuit_state.labels(self._target, method.service, method.name).set_function(
-                lambda: float(circuit.state_at(self._monotonic()))
+                lambda: float(watched.state_at(self._monotonic()))
             )
         return watched
 
-    def _tell(self, method: Method, watched: _Watched) -> None:
-        """Once for every change; half open is no news, only what it leads to."""
-        state = watched.circuit.state
-        if state is State.HALF_OPEN:
-            return
-        watched.told = state
+    def _tell(self, method: Method, state: State) -> None:
         _log.warning("circuit", state=state.name.lower(), target=self._target, method=method.path)
         self._metrics.circuit_changes.labels(
             self._target, method.service, method.name, state.name.lower()
         ).inc()
 
 
-def _failed(error: grpc.aio.AioRpcError, *, is_slow: bool) -> bool | None:
-    """What an error says of the neighbour; None is nothing."""
+def tells_of(error: grpc.aio.AioRpcError, *, is_slow: bool) -> bool | None:
+    """Whether an error speaks of a failing neighbour; None: it says nothing of it."""
     code = error.code()
     if code in _FAILURES:
         if not was_sent(error):

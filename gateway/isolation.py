@@ -1,0 +1,125 @@
+"""Keeps to itself a backend that fails or hangs: what the client onion of services does, for calls of bytes.
+
+Whoever makes a call `enter`s before and `leave`s after it, which costs no coroutine. A method that keeps
+failing is left alone for a moment; no backend holds more than its share of what the edge can hold.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+
+from gateway.backends import Call
+from gateway.errors import is_dropped
+from services.chassis.client.breaker import SLOW_SHARE, Breaker, Watched, tells_of
+from services.chassis.client.bulkhead import RETRY_IN_S
+from services.chassis.client.dropped import dropped
+from services.chassis.client.unsent import BulkheadFull
+from services.chassis.contract import Method
+from services.chassis.metrics import Metrics
+from services.chassis.policy.circuit import DEFAULT, Limits
+from services.chassis.policy.limiter import SHARES, Limiter, priority_of
+
+# Of what the edge works on at once, for one backend. A quarter is enough for all others until its circuits
+# open; with half, the limiter would see a busy backend's edge as one that has nothing to do.
+SHARE: Final = 0.75
+
+# Whoever may ask anything could else close a method to all others, by asking ten times for what hits a bug.
+_ANSWERS: Final = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
+
+
+class Room:
+    """The calls to one target that wait for an answer."""
+
+    __slots__ = ("in_flight",)
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+
+
+class Ward:
+    """What is between one method and those who call it."""
+
+    __slots__ = ("_circuit", "_is_ours", "_limiter", "_method", "_on_full", "_room", "_share", "_slow_s")
+
+    def __init__(
+        self, method: Method, circuit: Watched, room: Room, limiter: Limiter, on_full: Callable[[], object]
+    ) -> None:
+        self._method = method
+        self._circuit = circuit
+        self._room = room
+        self._limiter = limiter
+        self._on_full = on_full
+        self._share = SHARE * SHARES[priority_of(method)]
+        self._slow_s = SLOW_SHARE * method.deadline_s
+        self._is_ours = method.policy is not None
+
+    def enter(self, now: float) -> int:
+        """What to tell `leave` of a call that may be made. Raises CircuitOpen or BulkheadFull."""
+        era = self._circuit.admit(now)
+        if self._room.in_flight >= self._limiter.limit * self._share:
+            self._circuit.ended(era, None, now)
+            self._on_full()
+            raise BulkheadFull(method=self._method.path, retry_in_s=RETRY_IN_S)
+        self._room.in_flight += 1
+        return era
+
+    def leave(self, era: int, failed: bool | None, now: float) -> None:  # noqa: FBT001
+        """The call has ended; `failed` as `judge` has it, or None if it says nothing of the backend."""
+        self._room.in_flight -= 1
+        self._circuit.ended(era, failed, now)
+
+    def judge(self, error: grpc.aio.AioRpcError | None, took_s: float) -> bool | None:
+        """Whether a call that ended so, after so long, speaks of a backend that fails."""
+        is_slow = took_s >= self._slow_s
+        if error is None:
+            return is_slow and self._is_ours  # of others nobody knows what is slow
+        if error.code() in _ANSWERS:
+            return is_slow
+        return tells_of(dropped(error) if is_dropped(error) else error, is_slow=is_slow)
+
+
+class Isolation:
+    """The wards of all methods, and the rooms of all targets."""
+
+    def __init__(self, metrics: Metrics, limiter: Limiter, limits: Limits = DEFAULT) -> None:
+        self._metrics = metrics
+        self._limiter = limiter
+        self._limits = limits
+        self._targets: dict[str, tuple[Breaker, Room]] = {}
+
+    def ward(self, target: str, method: Method) -> Ward:
+        breaker, room = self._at(target)
+        refused = self._metrics.bulkhead_refused.labels(target)
+        return Ward(method, breaker.of(method), room, self._limiter, refused.inc)
+
+    def guarded(self, target: str, method: Method, call: Call) -> Call:
+        """The call with its ward around it, for what the edge asks on its own account."""
+        ward = self.ward(target, method)
+
+        async def made(request: bytes, **options: Any) -> Any:
+            begun = time.perf_counter()
+            era = ward.enter(begun)
+            failed: bool | None = None
+            try:
+                reply = await call(request, **options)
+                failed = ward.judge(None, time.perf_counter() - begun)
+            except grpc.aio.AioRpcError as error:
+                failed = ward.judge(error, time.perf_counter() - begun)
+                raise
+            else:
+                return reply
+            finally:
+                ward.leave(era, failed, time.perf_counter())
+
+        return made
+
+    def _at(self, target: str) -> tuple[Breaker, Room]:
+        found = self._targets.get(target)
+        if found is None:
+            room = Room()
+            self._metrics.bulkhead_in_flight.labels(target).set_function(lambda: float(room.in_flight))
+            breaker = Breaker(target, self._metrics, time.perf_counter, self._limits)
+            found = self._targets[target] = (breaker, room)
+        return found
