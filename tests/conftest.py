@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from services.chassis import failpoints
 from tests.databases import Databases
 
 
@@ -16,3 +17,11 @@ def databases(tmp_path: Path) -> Iterator[Databases]:
         yield made
     finally:
         made.drop()
+
+
+@pytest.fixture
+def quiet_failpoints() -> Iterator[None]:
+    """What a test sets, it leaves to nobody."""
+    yield
+    failpoints.follow(None, production=False)
+    failpoints.configure("", production=False)

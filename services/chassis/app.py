@@ -33,6 +33,7 @@ from services.chassis.background import Background, Work
 from services.chassis.client import MESSAGE_BYTES_MAX
 from services.chassis.config import ServiceSettings
 from services.chassis.contract import STREAM_DEADLINE_MAX_S
+from services.chassis.fault import FailpointsRefused
 from services.chassis.health import CheckFn, Health
 from services.chassis.metrics import LimiterFigures, Metrics
 from services.chassis.operations import Operations, answering
@@ -219,7 +220,7 @@ def begin(kind: type[S], service: str) -> S:
     telemetry.configure_logging(service, settings.log_level)
     try:
         failpoints.configure_from_environment(production=settings.production)
-    except failpoints.FailpointsRefused as refused:
+    except FailpointsRefused as refused:
         _refuse(service, str(refused))
     return settings
 

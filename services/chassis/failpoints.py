@@ -1,11 +1,11 @@
-"""Named places where a test may kill or delay the process, off unless the environment says otherwise.
+"""Named places where faults may be played, off unless the environment or an operator says otherwise.
 
-    BODEGA_FAILPOINTS="order.append.before=exit;payment.provider.after=delay(0.5);outbox.publish=exit@2"
+    BODEGA_FAILPOINTS="order.append.before=exit;server.call.before[ReserveStock]=error(UNAVAILABLE)%50"
 
-`exit` leaves at once, like kill -9; `delay(seconds)` waits; `@n` acts at the n-th visit only, and
-`storage.commit.before[CapturePayment]` counts only visits while that RPC is served. A module declares its
-places when it is imported (`failpoints.site("order.append.before")`), so that a misspelt name is refused at
-start instead of silently testing nothing. After libfail and etcd's gofail.
+What may be played is told in `fault.py`; `storage.commit.before[CapturePayment]` counts only visits while
+that RPC is served (at a `client.` place: called). A module declares its places when it is imported
+(`failpoints.site("order.append.before")`), so that a misspelt name is refused at start instead of silently
+testing nothing. After libfail and etcd's gofail.
 
 BODEGA_FAILPOINTS_FILE names a file to be followed instead: what it says counts from the moment it is written
 (whole: rename it into place), and visits are counted anew. So one process can be prepared for many deaths.
@@ -13,40 +13,50 @@ BODEGA_FAILPOINTS_FILE names a file to be followed instead: what it says counts 
 
 import asyncio
 import os
-import re
+import random
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NoReturn
+from typing import Final, NoReturn
 
-from services.chassis import context
+from services.chassis import context, fault
+from services.chassis.fault import FailpointsRefused, Fault, Kind, Place
 
 VARIABLE: Final = "BODEGA_FAILPOINTS"
 FILE_VARIABLE: Final = "BODEGA_FAILPOINTS_FILE"
 EXIT_CODE: Final = 137  # what a shell shows for kill -9
 EXIT_REFUSED: Final = 2
-DELAY_MAX_S: Final = 60.0
-
-_CLAUSE = re.compile(r"([\w.]+)(?:\[(\w+)\])?=(?:(exit)|delay\((\d+(?:\.\d+)?)\))(?:@([1-9]\d*))?")
-
-
-class FailpointsRefused(Exception):
-    """The failpoints asked for cannot be set; the message says which and why."""
+HANG_MAX_S: Final = 60.0  # no call lives longer; a writer that hung for ever would never let its process end
+HANG_LOOK_S: Final = 0.02  # how soon whoever hangs learns that it is over
 
 
-@dataclass(slots=True)
-class _Action:
-    kind: Literal["exit", "delay"]
-    delay_s: float = 0.0
-    at_visit: int | None = None
+@dataclass(slots=True, eq=False)
+class _Set:
+    """A fault that is set, and how often its place was visited since."""
+
+    fault: Fault
     visits: int = 0
+    plays: int = 0
+    is_over: bool = False
 
-    def due(self) -> bool:
+    def play(self) -> bool:
         self.visits += 1
-        return self.at_visit is None or self.visits == self.at_visit
+        due = self.fault.is_due(self.visits, random.random())  # noqa: S311 (nobody is to guess wrongly)
+        self.plays += due
+        return due
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A fault that is set, as an operator sees it."""
+
+    place: Place
+    fault: Fault
+    visits: int
+    plays: int
 
 
 class _Followed:
@@ -69,17 +79,19 @@ class _Followed:
             _set(_known(text))
 
 
-_Place = tuple[str, str]  # site, RPC; no RPC: whatever is being done
-
-_sites: set[str] = set()
-_active: dict[_Place, _Action] = {}
+_sites: dict[str, bool] = {}  # whether a reply can be dropped there
+_active: dict[Place, _Set] = {}
 _followed: _Followed | None = None
-_one_visitor = threading.Lock()  # the event loop and the writer of the database count the same visits
+# The event loop and the writers of the database count the same visits; who reads the file sets what it says.
+_one_visitor = threading.RLock()
 
 
-def site(name: str) -> str:
-    """Declares a place and returns its name; the same name may be declared again."""
-    _sites.add(name)
+def site(name: str, *, has_reply: bool = False) -> str:
+    """Declares a place and returns its name; the same name may be declared again.
+
+    `has_reply`: an answer passes here and nothing but the answer, so that it can be dropped.
+    """
+    _sites[name] = has_reply
     return name
 
 
@@ -88,21 +100,39 @@ def sites() -> frozenset[str]:
     return frozenset(_sites)
 
 
+def standing() -> list[Standing]:
+    """What is set, by place, and what has come of it."""
+    with _one_visitor:
+        return [Standing(place, it.fault, it.visits, it.plays) for place, it in sorted(_active.items())]
+
+
 def are_on() -> bool:
     """Whether anything may happen anywhere; for places where even to ask costs something."""
     return bool(_active) or _followed is not None
 
 
 def reach(name: str) -> None:
-    """The program is at this place; blocks the thread for a delay (writers, plain functions)."""
-    if are_on() and (delay_s := _visit(name)):
-        time.sleep(delay_s)
+    """The program is at this place; blocks the thread for a delay or a hang (writers, plain functions).
+
+    Raises PlayedFault.
+    """
+    if are_on():
+        for played in _visit(name, None):
+            for wait_s in _waits(played):
+                time.sleep(wait_s)
+            _raise(played, name)
 
 
-async def areach(name: str) -> None:
-    """The same for coroutines: a delay lets the others run."""
-    if are_on() and (delay_s := _visit(name)):
-        await asyncio.sleep(delay_s)
+async def areach(name: str, rpc: str | None = None) -> None:
+    """The same for coroutines: a delay lets the others run, and can be cancelled.
+
+    `rpc` is the one meant by `[RPC]`; None is the one being served. Raises PlayedFault.
+    """
+    if are_on():
+        for played in _visit(name, rpc):
+            for wait_s in _waits(played):
+                await asyncio.sleep(wait_s)
+            _raise(played, name)
 
 
 def configure(text: str, *, production: bool) -> None:
@@ -111,7 +141,7 @@ def configure(text: str, *, production: bool) -> None:
     Raises FailpointsRefused for anything unclear, for unknown places, and in production.
     """
     if text.strip() and production:
-        raise FailpointsRefused(f"{VARIABLE} is set, but failpoints have no business in production")
+        raise FailpointsRefused("failpoints are set, but they have no business in production")
     _set(_known(text))
 
 
@@ -128,58 +158,69 @@ def follow(path: Path | None, *, production: bool) -> None:
 
 def configure_from_environment(environment: Mapping[str, str] = os.environ, *, production: bool) -> None:
     """What a program calls once at start, after its imports."""
-    configure(environment.get(VARIABLE, ""), production=production)
+    try:
+        configure(environment.get(VARIABLE, ""), production=production)
+    except FailpointsRefused as refused:
+        raise FailpointsRefused(f"{VARIABLE}: {refused}") from None
     file = environment.get(FILE_VARIABLE)
     follow(Path(file) if file else None, production=production)
 
 
-def _set(wanted: dict[_Place, _Action]) -> None:
-    _active.clear()
-    _active.update(wanted)
+def _set(wanted: dict[Place, Fault]) -> None:
+    with _one_visitor:
+        for before in _active.values():
+            before.is_over = True
+        _active.clear()
+        _active.update((place, _Set(it)) for place, it in wanted.items())
 
 
-def _known(text: str) -> dict[_Place, _Action]:
-    wanted = _parsed(text)
-    if unknown := sorted({name for name, _ in wanted} - _sites):
+def _known(text: str) -> dict[Place, Fault]:
+    wanted = fault.parse(text)
+    if unknown := sorted({place.site for place in wanted} - _sites.keys()):
         raise FailpointsRefused(
-            f"{VARIABLE} names {', '.join(unknown)}; this program knows {', '.join(sorted(_sites)) or 'none'}"
+            f"no place is called {', '.join(unknown)}, only {', '.join(sorted(_sites)) or 'none'}"
         )
-    return wanted
-
-
-def _parsed(text: str) -> dict[_Place, _Action]:
-    wanted = {}
-    for clause in filter(None, (part.strip() for part in text.split(";"))):
-        match = _CLAUSE.fullmatch(clause)
-        if match is None:
+    for place, it in wanted.items():
+        if it.kind is Kind.DROP_REPLY and not _sites[place.site]:
             raise FailpointsRefused(
-                f"{VARIABLE}: {clause!r} is not <site>=exit or <site>=delay(<seconds>), "
-                "with [<RPC>] after the site and @<visit> at the end or not"
+                f"no reply passes {place.site}, only {', '.join(sorted(filter(_sites.get, _sites)))}"
             )
-        name, method, leave, delay, visit = match.groups()
-        delay_s = float(delay or 0)
-        if delay_s > DELAY_MAX_S:
-            raise FailpointsRefused(f"{VARIABLE}: {clause!r} waits longer than {DELAY_MAX_S:g} s")
-        action = _Action("exit" if leave else "delay", delay_s, int(visit) if visit else None)
-        wanted[name, method or ""] = action
     return wanted
 
 
-def _visit(name: str) -> float:
-    """Seconds to wait here."""
-    request = context.current()
-    method = request.method.name if request is not None and request.method is not None else ""
-    delay_s = 0.0
+def _visit(name: str, rpc: str | None) -> list[_Set]:
+    """What is to be played at this visit."""
+    if rpc is None:
+        request = context.current()
+        rpc = request.method.name if request is not None and request.method is not None else ""
+    played = []
     with _one_visitor:
         _heed_file()
-        for place in {(name, ""), (name, method)}:
-            action = _active.get(place)
-            if action is None or not action.due():
+        for place in dict.fromkeys((Place(name), Place(name, rpc))):
+            found = _active.get(place)
+            if found is None or not found.play():
                 continue
-            if action.kind == "exit":
+            if found.fault.kind is Kind.EXIT:
                 _leave(f"failpoint {name}: leaving", EXIT_CODE)
-            delay_s += action.delay_s
-    return delay_s
+            played.append(found)
+    return played
+
+
+def _waits(played: _Set) -> Iterator[float]:
+    """Seconds to wait, one after the other; who hangs looks in between whether that is over."""
+    if played.fault.kind is Kind.DELAY:
+        yield played.fault.delay_s
+    if played.fault.kind is Kind.HANG:
+        ends = time.monotonic() + HANG_MAX_S
+        while not played.is_over and time.monotonic() < ends:
+            yield HANG_LOOK_S
+            with _one_visitor:
+                _heed_file()
+
+
+def _raise(played: _Set, name: str) -> None:
+    if (error := played.fault.error(name)) is not None:
+        raise error
 
 
 def _heed_file() -> None:
@@ -188,7 +229,7 @@ def _heed_file() -> None:
     try:
         _followed.heed()
     except FailpointsRefused as refused:
-        _leave(str(refused), EXIT_REFUSED)
+        _leave(f"{FILE_VARIABLE}: {refused}", EXIT_REFUSED)
 
 
 def _leave(last_words: str, code: int) -> NoReturn:

@@ -135,13 +135,13 @@ class Sender:
 
     async def _try(self, notification: Notification) -> Notification:
         """Once; the message as it stands after that."""
-        await failpoints.areach(BEFORE_SEND)
         try:
+            await failpoints.areach(BEFORE_SEND)
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 await self._hand_over(notification)
+            await failpoints.areach(AFTER_SEND)
         except Exception as error:  # noqa: BLE001 (whatever a channel raises, the message was not sent)
             return self._not_sent(notification, error)
-        await failpoints.areach(AFTER_SEND)
         return notification.sent(at=self._clock.now())
 
     async def _hand_over(self, notification: Notification) -> None:

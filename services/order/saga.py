@@ -15,6 +15,7 @@ from typing import Final
 
 from services.chassis import context, failpoints, telemetry
 from services.chassis.context import RequestContext, TraceContext
+from services.chassis.fault import PlayedFault
 from services.chassis.feed import Feed
 from services.chassis.identity.caller import Caller
 from services.chassis.policy.backoff import Backoff
@@ -24,7 +25,7 @@ from services.kernel.clock import Clock
 from services.order import domain, facts
 from services.order.domain import Order
 from services.order.facts import Step
-from services.order.participants import Done, Participants, Refused, Unknown
+from services.order.participants import Answer, Done, Participants, Refused, Unknown
 from services.order.store import Drive, Transaction
 
 log = telemetry.logger(__name__)
@@ -177,9 +178,7 @@ class Saga:
                 # The point of no return: a cancel that came first is seen here.
                 order = await self._append(order)
             began = self._clock.monotonic()
-            await failpoints.areach(BEFORE_CALL[step])
-            answer = await self._participants.ask(order, step)
-            await failpoints.areach(AFTER_CALL[step])
+            answer = await self._ask(order, step)
             slow = self._clock.monotonic() - began > QUICK_S
             now = self._clock.now()
             match answer:
@@ -196,6 +195,15 @@ class Saga:
             if slow or not isinstance(answer, Done):
                 order = await self._append(order)
         await self._append(order)
+
+    async def _ask(self, order: Order, step: Step) -> Answer:
+        try:
+            await failpoints.areach(BEFORE_CALL[step])
+            answer = await self._participants.ask(order, step)
+            await failpoints.areach(AFTER_CALL[step])
+        except PlayedFault as fault:
+            return Unknown(fault.code.name)
+        return answer
 
     def _is_out_of_patience(self, drive: Drive, step: Step) -> bool:
         if step not in domain.FORWARD or drive.step_since is None or drive.attempts + 1 < ATTEMPTS_MIN:
@@ -214,9 +222,9 @@ class Saga:
                 tx.drives.progressed(saved.id, driver=self._driver, leased_until=leased_until)
             return saved
 
-        failpoints.reach(BEFORE_APPEND)
+        await failpoints.areach(BEFORE_APPEND)
         saved = await self._store.write(append)
-        failpoints.reach(AFTER_APPEND)
+        await failpoints.areach(AFTER_APPEND)
         if saved.is_settled and order.pending_events:
             log.info("order_settled", state=saved.state, reason=saved.rejection_reason)
         return saved

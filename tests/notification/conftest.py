@@ -1,12 +1,11 @@
 """The notification service's parts on a real database."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from bodega.user.v1 import user_pb2
 from bodega.user.v1.user_pb2_grpc import UserServiceStub, add_UserServiceServicer_to_server
 
-from services.chassis import failpoints
 from services.chassis.storage.database import Store
 from services.chassis.storage.migrations import migrate
 from services.chassis.testing import serving
@@ -49,9 +48,3 @@ async def scene(store: Messages, watched: Watched) -> AsyncIterator[Scene]:
     async with serving(served, files=[user_pb2.DESCRIPTOR]) as channel, post_office() as post:
         users.stub = UserServiceStub(channel.without_retries())
         yield Scene(store, watched, users, post)
-
-
-@pytest.fixture
-def quiet_failpoints() -> Iterator[None]:
-    yield
-    failpoints.configure("", production=False)

@@ -215,6 +215,18 @@ async def test_a_crash_around_the_send_repeats_the_letter_under_the_same_message
     assert len(set(scene.post.letters)) == 1  # the same to the last byte
 
 
+@pytest.mark.parametrize(("site", "letters"), [(BEFORE_SEND, 1), (AFTER_SEND, 3)])
+async def test_a_fault_played_around_the_send_is_weather_like_any(
+    scene: Scene, quiet_failpoints: None, site: str, letters: int
+) -> None:
+    failpoints.configure(f"{site}=error(UNAVAILABLE)*2", production=False)
+    await scene.add(letter_to())
+    async with scene.mailing(scene.post.port):
+        await scene.settled()
+    assert await scene.stands() == [("SENT", 3, "")]
+    assert len(scene.post.letters) == letters
+
+
 async def test_a_crash_before_the_servers_last_word_repeats_the_same_letter(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

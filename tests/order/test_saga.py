@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from services.chassis import failpoints
 from services.chassis.feed import Feed
 from services.chassis.policy.backoff import Backoff
 from services.chassis.storage.database import Store
@@ -122,6 +123,16 @@ async def test_an_unknown_outcome_is_asked_again_under_the_same_request_id(
     order = await driven(store, participants)
     assert order.state is State.CONFIRMED
     assert len({request_id for asked, request_id in participants.asked if asked is step}) == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_fault_played_at_a_step_is_an_unknown_outcome(
+    store: Store[Transaction], when: str, quiet_failpoints: None
+) -> None:
+    failpoints.configure(f"order.authorize_payment.{when}=error(DEADLINE_EXCEEDED)*2", production=False)
+    order = await driven(store, participants := ScriptedParticipants())
+    assert order.state is State.CONFIRMED
+    assert participants.steps.count(Step.AUTHORIZE_PAYMENT) == (3 if when == "after" else 1)
 
 
 @pytest.mark.parametrize("step", FORWARD)

@@ -13,7 +13,8 @@ from typing import Any, Final, Self
 import grpc
 from google.protobuf.descriptor import FileDescriptor
 
-from services.chassis import contract
+from services.chassis import contract, failpoints
+from services.chassis.client import played
 from services.chassis.client.breaker import Breaker
 from services.chassis.client.bulkhead import Bulkhead
 from services.chassis.client.deadline import Deadline, budget_s, spent
@@ -132,7 +133,7 @@ class Channel(grpc.aio.Channel):
     ) -> Callable[..., Awaitable[Any]]:
         declared = self._declared(method)
         wire = self._line.unary_unary(method, request_serializer, response_deserializer)
-        send = _wire(wire, self._monotonic)
+        send = _wire(declared, wire, self._monotonic)
         for layer in reversed(self._layers):
             send = layer.around(declared, send)
 
@@ -215,14 +216,19 @@ def _workload(files: tuple[FileDescriptor, ...]) -> str:
     return found.pop()
 
 
-def _wire(wire: Callable[..., Awaitable[Any]], monotonic: Callable[[], float]) -> Send:
+def _wire(method: Method, wire: Callable[..., Awaitable[Any]], monotonic: Callable[[], float]) -> Send:
     async def sent(call: Outgoing) -> Any:
+        if failpoints.are_on():
+            await played.reach(played.BEFORE_SEND, method, within_s=call.deadline - monotonic())
         timeout_s = max(call.deadline - monotonic(), 0.0)
         try:
-            return await wire(call.request, timeout=timeout_s, metadata=call.metadata)
+            reply = await wire(call.request, timeout=timeout_s, metadata=call.metadata)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.CANCELLED:
                 raise dropped(error) from error
             raise
+        if failpoints.are_on():
+            await played.reach(played.AFTER_REPLY, method, within_s=call.deadline - monotonic())
+        return reply
 
     return sent

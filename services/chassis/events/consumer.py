@@ -33,6 +33,7 @@ from services.chassis.events.delivery import Delivery, Undecodable
 from services.chassis.events.envelope import Envelope
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.pull import Pull, PullLost
+from services.chassis.fault import PlayedFault
 from services.chassis.identity.caller import Caller
 from services.chassis.policy.backoff import Backoff
 from services.chassis.storage.database import Store
@@ -176,8 +177,7 @@ class Consumer(Generic[Tx]):
                     return
                 await self._sleep(BACKOFF.delay_s(waits, self._random))
             else:
-                await failpoints.areach(BEFORE_ACK)
-                await self._acknowledge(delivery, b"")
+                await self._acknowledge_effect(delivery)
                 return
 
     async def _react(self, delivery: Delivery) -> None:
@@ -225,6 +225,14 @@ class Consumer(Generic[Tx]):
                 _log.warning("dead letter not taken", consumer=self._name, error=repr(weather))
                 await self._sleep(BACKOFF.delay_s(failures, self._random))
         await self._acknowledge(delivery, b"+TERM")
+
+    async def _acknowledge_effect(self, delivery: Delivery) -> None:
+        try:
+            await failpoints.areach(BEFORE_ACK)
+        except PlayedFault as lost:
+            _log.debug("acknowledgement lost", consumer=self._name, error=repr(lost))
+        else:
+            await self._acknowledge(delivery, b"")
 
     async def _acknowledge(self, delivery: Delivery, how: bytes) -> None:
         """Tells the broker; if that fails, the event comes again and the inbox knows it."""

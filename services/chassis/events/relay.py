@@ -23,6 +23,7 @@ from services.chassis.events.connection import BROKER_ERRORS, Ack, Connection, O
 from services.chassis.events.envelope import MESSAGE_ID
 from services.chassis.events.jetstream import JetStream, Stream
 from services.chassis.events.outbox import Lag, Published, Waiting
+from services.chassis.fault import PlayedFault
 from services.chassis.policy.backoff import Backoff
 from services.chassis.storage.database import Store
 from services.chassis.storage.leadership import Lead
@@ -95,7 +96,7 @@ class Relay:
                 async with self._store.leading("relay") as lead:
                     await self._compare(connection, stream)
                     await self._publish_on(connection, stream, lead)
-            except (*BROKER_ERRORS, PublishFailed, Unavailable) as error:
+            except (*BROKER_ERRORS, PublishFailed, Unavailable, PlayedFault) as error:
                 self._failures += 1
                 _log.warning("events wait in the outbox", error=repr(error), failures=self._failures)
                 await self._sleep(BACKOFF.delay_s(self._failures, self._random))
@@ -172,13 +173,13 @@ class Relay:
     async def _note_all(self, epoch: str) -> None:
         while published := self._unnoted:
             self._unnoted = []
-            await failpoints.areach(BEFORE_MARK)
             try:
+                await failpoints.areach(BEFORE_MARK)
                 await self._store.transact(
                     partial(outbox.mark_published, rows=published, epoch=epoch, at=self._clock.now()),
                     patient=True,
                 )
-            except Unavailable as error:  # they are found, and published, again
+            except (Unavailable, PlayedFault) as error:  # they are found, and published, again
                 _log.warning("published events not noted", error=repr(error), events=len(published))
 
     async def _noted(self) -> None:

@@ -22,13 +22,14 @@ from google.protobuf.descriptor import FileDescriptor
 from services.chassis import contract, failpoints, status
 from services.chassis.context import NEVER, PUSHBACK, STALE, RequestContext, reset_current, set_current
 from services.chassis.contract import ContractError, Method
+from services.chassis.fault import PlayedFault
 from services.chassis.identity.ownership import OwnerNotAsked
 from services.chassis.metrics import Metrics
 from services.chassis.policy.limiter import Limiter
 from services.chassis.server import errors, validation
 from services.chassis.server.address import address_of
 from services.chassis.server.arrival import opening
-from services.chassis.server.deadline import Deadline
+from services.chassis.server.deadline import Deadline, DeadlineExceeded
 from services.chassis.server.gate import Context, Gate, Stream, Unary
 from services.chassis.server.in_flight import InFlight
 from services.chassis.server.shedding import Shedding
@@ -41,7 +42,8 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Servicer = TypeVar("_Servicer")
 _Answer = Callable[[Any, RequestContext, Context], Awaitable[Any]]
 
-BEFORE_REPLY: Final = failpoints.site("server.reply.before")
+BEFORE_CALL: Final = failpoints.site("server.call.before")
+BEFORE_REPLY: Final = failpoints.site("server.reply.before", has_reply=True)
 
 Denied = Callable[[RequestContext, str, str], None]
 """Is told of each call refused for who its caller is: the call, the caller's address, the reason."""
@@ -145,9 +147,11 @@ class Onion:
                     wait = guard(request, call, context)
                     if wait is not None:
                         await wait
+                if failpoints.are_on():
+                    await self._reach(BEFORE_CALL, call)
                 reply = await answer(request, call, context)
                 if failpoints.are_on():
-                    await failpoints.areach(BEFORE_REPLY)
+                    await self._reach(BEFORE_REPLY, call)
             except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit) as error:
                 code = _code(error, is_late=_is_late(call, monotonic()))
                 raise
@@ -156,6 +160,8 @@ class Onion:
                 code, reason = refused.code.name, refused.reason
                 if denied is not None and _is_denial(call, code):
                     denied(call, address_of(context), reason)
+                if failpoints.are_on() and not isinstance(error, PlayedFault):
+                    refused = await self._replayed(refused, call, method)
                 await _refuse(context, refused)
             else:
                 return reply
@@ -168,6 +174,19 @@ class Onion:
                 in_flight.leave()
 
         return served
+
+    async def _reach(self, site: str, call: RequestContext) -> None:
+        """As long as the call may take, like its work."""
+        visit = failpoints.areach(site)
+        await (visit if call.is_held else self._deadline.hold(call, visit))
+
+    async def _replayed(self, refused: Refused, call: RequestContext, method: Method) -> Refused:
+        """What becomes of a refusal on its way out: an answer like any other."""
+        try:
+            await self._reach(BEFORE_REPLY, call)
+        except (PlayedFault, DeadlineExceeded) as error:
+            return errors.refusal(error, method, is_late=False)
+        return refused
 
 
 def _vouch(call: RequestContext, method: Method, reply: object, reply_type: type) -> None:
@@ -198,8 +217,8 @@ def _code(error: BaseException, *, is_late: bool) -> str:
 
 
 async def _refuse(context: Context, refused: Refused) -> None:
-    await failpoints.areach(BEFORE_REPLY)
-    trailers = status.trailers(refused.status)
+    # What has no details is to look as if it came from no server at all.
+    trailers = status.trailers(refused.status) if refused.status.details else ()
     if refused.reason == errors.NeighbourUnavailable.reason:
         trailers += ((PUSHBACK, NEVER),)  # who stands next to the failing one has retried; once is enough
     await context.abort(refused.code, refused.status.message, trailers)

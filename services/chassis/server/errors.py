@@ -7,11 +7,13 @@ or the weather: logged here, once, with stack and trace id, and sent as INTERNAL
 from typing import Final
 
 import grpc
+from google.rpc.status_pb2 import Status
 
 from services.chassis import context as request_context
 from services.chassis import status, telemetry
 from services.chassis.client.unsent import NoTimeLeft
 from services.chassis.contract import Method
+from services.chassis.fault import ReplyDropped
 from services.chassis.server.deadline import DeadlineExceeded
 from services.chassis.status import Refused
 from services.kernel.errors import DomainError, Unavailable
@@ -33,6 +35,8 @@ def refusal(error: Exception, method: Method, *, is_late: bool) -> Refused:
     """What the caller is told; to be called in an `except`. `is_late`: the deadline has passed."""
     if isinstance(error, Refused):
         return error
+    if isinstance(error, ReplyDropped):
+        return connection_lost()
     if isinstance(error, DomainError):
         return Refused(status.from_error(error))
     if isinstance(error, grpc.aio.AioRpcError) and error.code() in status.WEATHER:
@@ -41,6 +45,11 @@ def refusal(error: Exception, method: Method, *, is_late: bool) -> Refused:
         return Refused(status.from_error(DeadlineExceeded() if is_late else NeighbourUnavailable()))
     _log.exception("handler failed", method=method.path)
     return internal()
+
+
+def connection_lost() -> Refused:
+    """As grpc itself tells its caller: without a reason, and without any word on whether it happened."""
+    return Refused(Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message="Socket closed"))
 
 
 def internal() -> Refused:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from services.chassis import failpoints
+from services.chassis.fault import PlayedFault
 from services.chassis.storage.faults import (
     RaceLost,
     Rewind,
@@ -74,6 +75,15 @@ class Job:
 
     def fail(self, error: BaseException) -> None:
         self.result, self.error = None, error
+
+    def passes(self, site: str) -> bool:
+        """Visits a failpoint on behalf of who asked; whether that did no harm."""
+        try:
+            self.context.run(failpoints.reach, site)
+        except PlayedFault as fault:
+            self.fail(fault)
+            return False
+        return True
 
     @property
     def lost_a_race(self) -> bool:
@@ -211,7 +221,8 @@ class Writer:
         if len(awaited) > 1 and self._run_together(awaited):
             return
         for job in awaited:
-            self._run_alone(job)
+            if not isinstance(job.error, PlayedFault):
+                self._run_alone(job)
 
     def _run_together(self, batch: list[Job]) -> bool:
         """One transaction for all. False if it came to nothing, for whatever reason."""
@@ -272,11 +283,14 @@ class Writer:
                 self._make_durable([job])
         except self._database.driver_error as error:
             job.fail(self._database.translate(error))
+        except TransactionLost:
+            pass  # it was lost on purpose, and the job knows
         finally:
             self._roll_back()
 
     def _make_durable(self, batch: list[Job]) -> None:
-        _reach(BEFORE_COMMIT, batch)
+        if not _reach(BEFORE_COMMIT, batch):
+            raise TransactionLost
         self._connection.execute("COMMIT")
         _reach(AFTER_COMMIT, batch)
 
@@ -304,8 +318,9 @@ class Writer:
             self._ended.set_result(None)
 
 
-def _reach(site: str, batch: list[Job]) -> None:
-    """A visit by each of the calls whose work is being committed."""
-    if failpoints.are_on():
-        for job in batch:
-            job.context.run(failpoints.reach, site)
+def _reach(site: str, batch: list[Job]) -> bool:
+    """A visit by each of the calls whose work is being committed; whether none of them failed there."""
+    if not failpoints.are_on():
+        return True
+    failed = [job for job in batch if not job.passes(site)]
+    return not failed

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from services.chassis import failpoints, telemetry
+from services.chassis import telemetry
 from services.chassis.storage.faults import RaceLost, Rewind, StorageBusy, StorageClosed, StorageUnavailable
 from services.chassis.storage.postgresql import WRITERS, Connection, Postgresql
 from services.chassis.storage.session import Session
@@ -177,12 +177,13 @@ class _Desk:
 
 
 def _commit(connection: Connection, job: Job) -> None:
-    job.context.run(failpoints.reach, BEFORE_COMMIT)
+    if not job.passes(BEFORE_COMMIT):
+        return
     # A transaction in which something failed is rolled back by COMMIT, without an error.
     if connection.execute("COMMIT").statusmessage != "COMMIT":
         job.fail(RaceLost())
         return
-    job.context.run(failpoints.reach, AFTER_COMMIT)
+    job.passes(AFTER_COMMIT)
 
 
 class _Road:

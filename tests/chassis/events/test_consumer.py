@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from bodega.order.v1 import order_events_pb2
 
+from services.chassis import failpoints
 from services.chassis.events import deadletter
 from services.chassis.events.connection import BROKER_ERRORS, Ack, Outgoing
 from services.chassis.events.consumer import TRIES_MAX, Consumer
@@ -319,6 +320,17 @@ async def test_a_process_that_dies_around_its_commit_loses_and_repeats_nothing(
 
     for order in range(3):
         assert await ids_heard(listener, f"order-{order}") == [str(n) for n in range(60) if n % 3 == order]
+
+
+@pytest.mark.parametrize("site", ["consumer.commit.before", "consumer.ack.before"])
+async def test_a_fault_played_around_the_commit_holds_up_nothing(
+    speaker: Ledger, listener: Ledger, jetstream: JetStream, quiet_failpoints: None, site: str
+) -> None:
+    failpoints.configure(f"{site}=error(UNAVAILABLE)*5", production=False)
+    async with relaying(speaker, jetstream), running(consumer(listener, jetstream).run()):
+        await say(speaker, *((f"{n}", f"order-{n % 3}") for n in range(30)))
+        await eventually(lambda: has_heard(listener, 30))
+    assert len(await ids_heard(listener)) == 30
 
 
 async def _run_victim(*args: str) -> int | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 from nats.js.api import RawStreamMsg
 
+from services.chassis import failpoints
 from services.chassis.events.connection import Ack, Connection, Outgoing
 from services.chassis.events.envelope import MESSAGE_ID
 from services.chassis.events.jetstream import JetStream
@@ -61,6 +62,18 @@ async def test_events_arrive_once_and_their_place_is_noted(speaker: Ledger, jets
         "bodega.order.v1.order_cancelled.order-2",
     }
     assert (messages[0].headers or {})["ce-type"] == "bodega.order.v1.OrderCancelled"
+
+
+@pytest.mark.parametrize("site", ["outbox.publish.before", "outbox.mark.before"])
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL"])
+async def test_a_fault_played_while_publishing_delays_and_doubles_nothing(
+    speaker: Ledger, jetstream: JetStream, quiet_failpoints: None, site: str, code: str
+) -> None:
+    failpoints.configure(f"{site}=error({code})*2", production=False)
+    async with running(relay(speaker, jetstream).run()):
+        await say(speaker, ("a", "order-1"), ("b", "order-1"), ("c", "order-2"))
+        await eventually(lambda: all_published(speaker))
+    assert sorted(await ids_in_stream(jetstream)) == ["a", "b", "c"]
 
 
 async def test_each_aggregate_keeps_its_order_through_a_killed_broker(
