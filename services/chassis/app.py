@@ -34,6 +34,7 @@ from services.chassis.client import MESSAGE_BYTES_MAX
 from services.chassis.config import ServiceSettings
 from services.chassis.contract import STREAM_DEADLINE_MAX_S
 from services.chassis.fault import FailpointsRefused
+from services.chassis.flags import SHEDDING, Flags
 from services.chassis.health import CheckFn, Health
 from services.chassis.metrics import LimiterFigures, Metrics
 from services.chassis.operations import Operations, answering
@@ -118,6 +119,13 @@ class App:
     def check(self, name: str, fn: CheckFn, *, required: bool = True) -> None:
         """A dependency: see `Health.check`."""
         self.health.check(name, fn, required=required)
+
+    def heed(self, flags: Flags) -> None:
+        """Has flags followed, ours too, while it runs."""
+        flags.follow(SHEDDING, self._onion.limiter.enforce)
+        if flags.has_file:
+            self.check("flags", flags.ready, required=False)
+            self.background("flags", flags.run)
 
     async def run(self) -> None:
         """Serves until SIGTERM, SIGINT or `stop`, then drains; a second signal leaves at once.

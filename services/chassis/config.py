@@ -83,6 +83,9 @@ class ServiceSettings(BaseSettings):
     identity: IdentitySettings = IdentitySettings()
     """Whose tokens are believed."""
 
+    flags_file: Path | None = None
+    """What may be changed while everything runs (`chassis/flags.py`). Without it the defaults hold."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     reflection: bool | None = None
     """Whether anyone who can connect may read the contracts. Unless said: everywhere but in production."""

@@ -15,10 +15,10 @@ A service's `__main__` adds what is its own:
         main(UserSettings, "user", assembled)
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from google.protobuf.descriptor import FileDescriptor
 
@@ -29,6 +29,7 @@ from services.chassis.config import ServiceSettings
 from services.chassis.events.consumer import Consumer, Reaction
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.relay import Relay
+from services.chassis.flags import SHEDDING, Flag, Flags
 from services.chassis.identity import trust
 from services.chassis.identity.config import KEYS_RPC
 from services.chassis.identity.tokens import Issuer, Tokens
@@ -66,6 +67,7 @@ class Service(Generic[Tx]):
 
     pages: Pages
     tokens: Tokens
+    flags: Flags
     _open: AsyncExitStack
 
     def connect(self, target: str, *files: FileDescriptor) -> client.Channel:
@@ -114,9 +116,15 @@ class Service(Generic[Tx]):
 
 @asynccontextmanager
 async def opened(
-    settings: ServiceSettings, open_transaction: Callable[[Session, Ids], Tx]
+    settings: ServiceSettings,
+    open_transaction: Callable[[Session, Ids], Tx],
+    *,
+    flags: Iterable[Flag[Any]] = (),
 ) -> AsyncIterator[Service[Tx]]:
-    """Opens what every service has; leaving closes it. The database must have been migrated."""
+    """Opens what every service has; leaving closes it. The database must have been migrated.
+
+    `flags` are those of the service itself.
+    """
     clock = SystemClock()
     ids = TimeOrderedIds(clock)
     secret = settings.request_digest_secret.get_secret_value().encode()
@@ -132,12 +140,14 @@ async def opened(
     server = App(settings, access=Access(tokens, workload_of), denied=denials.note, clock=clock)
     server.background("denials", denials.run)
     observe_denials(server.metrics, denials)
+    heeded = Flags((SHEDDING, *flags), service=settings.service, file=settings.flags_file)
+    server.heed(heeded)
     server.check("events", jetstream.ready, required=False)
     observe_process(server.metrics, store)
     async with store, jetstream, AsyncExitStack() as open_things:
         pages = Pages(secret, clock=clock)
         service = Service(
-            settings.service, server, store, jetstream, clock, ids, secret, pages, tokens, open_things
+            settings.service, server, store, jetstream, clock, ids, secret, pages, tokens, heeded, open_things
         )
         _trust_others(service, settings)
         yield service

@@ -10,6 +10,7 @@ DIR/secrets/          generated once; 0600
 DIR/certificates/     a folder a workload, renewed while the shop runs; see certificates.py
 DIR/logs/             a file a program
 DIR/api.binpb         the contracts, as the gateway reads them
+DIR/flags.json        what may be changed while the shop runs; written once, then its keeper's
 """
 
 import fcntl
@@ -72,6 +73,10 @@ class DataFolder:
     @property
     def descriptor_set(self) -> Path:
         return self.path / "api.binpb"
+
+    @property
+    def flags(self) -> Path:
+        return self.path / "flags.json"
 
     @property
     def databases(self) -> dict[str, Path]:

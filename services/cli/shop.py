@@ -249,9 +249,12 @@ class Shop:
             raise DidNotStart(f"migrations failed: {process.last_line(log)}")
 
     def _describe(self) -> None:
-        from services.cli import contracts  # noqa: PLC0415 (protobuf; while others start)
+        from services.chassis.flags import file_of  # noqa: PLC0415 (protobuf; while others start)
+        from services.cli import contracts, flags  # noqa: PLC0415
 
         write_whole(self.folder.descriptor_set, contracts.descriptor_set())
+        if not self.folder.flags.exists():
+            write_whole(self.folder.flags, file_of(flags.ALL).encode())
 
     def _programs(self) -> list[Program]:
         return [
@@ -324,6 +327,7 @@ class Shop:
             "operations_port": self._ports.operations[name],
             "database_url": sqlite_url(self.folder.address(name)),
             "nats_url": f"nats://{HOST}:{self._ports.nats}",
+            "flags_file": self.folder.flags,
             "drain_grace_s": DRAIN_GRACE_S,
         }
         if name != "user":  # which signs, and reads its own table

@@ -12,9 +12,10 @@ from typer.main import get_command
 from gateway import app as edge
 from gateway.backends import Backends
 from services.chassis.config import load
+from services.chassis.flags import file_of
 from services.chassis.identity.workload import workload_serving
 from services.chassis.tls import TlsFiles
-from services.cli import contracts, endpoints
+from services.cli import contracts, endpoints, flags
 from services.cli.__main__ import app as command_line
 from services.cli.certificates import WORKLOADS
 from services.cli.data_folder import SERVICES, DataFolder
@@ -49,6 +50,10 @@ def test_every_service_is_told_what_it_needs_for_production(name: str, secrets: 
         certificate=Path(CERTIFICATES, "certificate.pem"), authorities=Path(CERTIFICATES, "authorities.pem")
     )
     assert bool(settings.identity.keys_target) == (name != "user")
+
+
+def test_the_flags_that_are_mounted_are_all_there_are_and_say_the_defaults() -> None:
+    assert (ROOT / "deploy" / "flags" / "flags.json").read_text(encoding="utf-8") == file_of(flags.ALL)
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -93,6 +93,7 @@ class Limiter:
 
     def __init__(self, within: Range | None = None) -> None:
         self._range = within or Range()
+        self.is_enforced = True
         self.in_flight = 0
         self.refused = dict.fromkeys(Priority, 0)
         self._limit = float(self._range.first)
@@ -105,6 +106,11 @@ class Limiter:
     @property
     def limit(self) -> int:
         return int(self._limit)
+
+    def enforce(self, is_enforced: bool) -> None:  # noqa: FBT001 (a flag applies it)
+        """Whether anyone is refused. While nobody is, the limit is still learned."""
+        self.is_enforced = is_enforced
+        self._room = self._shared_out()
 
     def pace(self) -> Pace:
         """That of one more method."""
@@ -154,7 +160,9 @@ class Limiter:
         self._calls = 0
         self._peak = self.in_flight
 
-    def _shared_out(self) -> tuple[int, ...]:
+    def _shared_out(self) -> tuple[float, ...]:
+        if not self.is_enforced:
+            return (math.inf,) * len(Priority)
         return tuple(math.ceil(self._limit * SHARES[priority]) for priority in Priority)
 
 

@@ -116,6 +116,16 @@ def test_what_has_become_faster_is_asked_more_of_at_once(server: Server) -> None
     assert not server.refused
 
 
+def test_who_is_told_to_let_everyone_in_refuses_nobody_until_told_otherwise(server: Server) -> None:
+    server.run(10, *STORM)
+    server.limiter.enforce(False)
+    server.run(1, *STORM)
+    assert not server.refused
+    server.limiter.enforce(True)
+    server.run(1, *STORM)
+    assert server.refused.total() > 0
+
+
 def test_critical_calls_alone_are_bounded_too(server: Server) -> None:
     server.run(20, *(Priority.CRITICAL,) * 12)
     assert server.refused[Priority.CRITICAL] > 0

@@ -1,0 +1,7 @@
+"""The flags that a shop has, for the file its keeper edits."""
+
+from typing import Any, Final
+
+from services.chassis.flags import SHEDDING, Flag
+
+ALL: Final[tuple[Flag[Any], ...]] = (SHEDDING,)
