@@ -28,7 +28,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_reflection.v1alpha import reflection
 
-from services.chassis import collector, config, failpoints, telemetry
+from services.chassis import collector, config, failpoints, telemetry, tracing
 from services.chassis.background import Background, Work
 from services.chassis.client import MESSAGE_BYTES_MAX
 from services.chassis.config import ServiceSettings
@@ -36,11 +36,13 @@ from services.chassis.contract import STREAM_DEADLINE_MAX_S
 from services.chassis.fault import FailpointsRefused
 from services.chassis.flags import SHEDDING, Flags
 from services.chassis.health import CheckFn, Health
+from services.chassis.identity.workload import workload_of
 from services.chassis.metrics import LimiterFigures, Metrics
 from services.chassis.operations import Operations, answering
 from services.chassis.server import AddToServer, Denied, Onion
 from services.chassis.server.gate import Gate
 from services.chassis.tls import Identity, TlsRefused
+from services.chassis.tracing.sampling import Sampling
 from services.kernel.clock import Clock, SystemClock
 
 _log = telemetry.logger("app")
@@ -96,7 +98,8 @@ class App:
 
         self.operations_address = ""
         clock = clock or SystemClock()
-        self._onion = Onion(self.metrics, clock, access, denied=denied)
+        sampling = Sampling(settings.tracing.ratio, is_neighbour=workload_of)
+        self._onion = Onion(self.metrics, clock, access, denied=denied, sampling=sampling)
         self.metrics.registry.register(LimiterFigures("grpc_server", self._onion.limiter))
         self._background = Background(clock)
         self._background.add("health", self.health.run)
@@ -223,9 +226,10 @@ class App:
 
 
 def begin(kind: type[S], service: str) -> S:
-    """What every program does first: settings, log, failpoints. Mistakes in them end it with code 2."""
+    """What every program does first: settings, log, tracing, failpoints. Mistakes end it with code 2."""
     settings = config.load_or_exit(kind, service)
     telemetry.configure_logging(service, settings.log_level)
+    tracing.configure(settings.tracing, service=service)
     try:
         failpoints.configure_from_environment(production=settings.production)
     except FailpointsRefused as refused:
@@ -242,6 +246,7 @@ def main(program: Coroutine[Any, Any, None]) -> None:
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
     finally:
+        tracing.close()
         telemetry.flush_logs()
 
 

@@ -30,6 +30,7 @@ from pydantic_settings import (
 
 from services.chassis.identity.config import IdentitySettings
 from services.chassis.tls import TlsFiles, is_loopback
+from services.chassis.tracing.config import TracingSettings
 
 FILE_VARIABLE: Final = "BODEGA_CONFIG"
 SECRETS_VARIABLE: Final = "BODEGA_SECRETS_DIR"
@@ -85,6 +86,9 @@ class ServiceSettings(BaseSettings):
 
     flags_file: Path | None = None
     """What may be changed while everything runs (`chassis/flags.py`). Without it the defaults hold."""
+
+    tracing: TracingSettings = TracingSettings()
+    """Where spans go, and of which requests; nowhere, unless said."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     reflection: bool | None = None

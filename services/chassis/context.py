@@ -25,10 +25,15 @@ STALE: Final = "x-bodega-stale"
 PUSHBACK: Final = "grpc-retry-pushback-ms"
 NEVER: Final = "-1"  # as a pushback (gRFC A6)
 
-# https://www.w3.org/TR/trace-context/#traceparent-header; version ff and all-zero ids are invalid.
+# https://www.w3.org/TR/trace-context/#traceparent-header; version ff and all-zero ids are invalid. Of the
+# flags the last one is known here, and others must not be passed on.
 _TRACEPARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]([0-9a-f])(?:-.*)?"
 )
+_ODD: Final = "13579bdf"
+
+SAMPLED: Final = "01"
+UNSAMPLED: Final = "00"
 
 
 class TraceContext(NamedTuple):
@@ -36,7 +41,8 @@ class TraceContext(NamedTuple):
 
     trace_id: str
     span_id: str
-    flags: str = "00"
+    flags: str = UNSAMPLED
+    """SAMPLED or UNSAMPLED."""
 
     @classmethod
     def fresh(cls) -> "TraceContext":
@@ -47,19 +53,32 @@ class TraceContext(NamedTuple):
     def parse(cls, traceparent: str | None) -> "TraceContext | None":
         """The place a `traceparent` names; None if it is absent or malformed, as the standard asks."""
         match = _TRACEPARENT.fullmatch(traceparent or "")
-        return cls(*match.groups()) if match else None
+        return cls(match[1], match[2], _flags(match)) if match else None
 
     @classmethod
     def continued(cls, traceparent: str | None) -> "TraceContext":
         """A new span under the given parent, or a new trace if there is none."""
         match = _TRACEPARENT.fullmatch(traceparent or "")
-        return cls(match[1], _span_id(), match[3]) if match else cls.fresh()
+        return cls(match[1], _span_id(), _flags(match)) if match else cls.fresh()
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether spans are written for it, by all who work on it."""
+        return self.flags == SAMPLED
+
+    def sampled(self, *, is_it: bool) -> "TraceContext":
+        """The same place, with the decision made."""
+        return TraceContext(self.trace_id, self.span_id, SAMPLED if is_it else UNSAMPLED)
 
     def child(self) -> "TraceContext":
         return TraceContext(self.trace_id, _span_id(), self.flags)
 
     def __str__(self) -> str:
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+
+
+def _flags(match: re.Match[str]) -> str:
+    return SAMPLED if match[3] in _ODD else UNSAMPLED
 
 
 # Such ids must differ, not be secret: a system call each would cost more than all else done per call.

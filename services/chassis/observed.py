@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from prometheus_client import Gauge, Info
 
+from services.chassis import tracing
 from services.chassis.events.connection import BROKER_ERRORS
 from services.chassis.events.consumer import Consumer
 from services.chassis.events.outbox import Lag
@@ -35,6 +36,9 @@ def observe_process(metrics: Metrics, store: Store[Any]) -> None:
     )
     began = time.time()
     metrics.gauge("bodega_start_time_seconds", "When this process began, in Unix time.", lambda: began)
+    metrics.gauge(
+        "tracing_spans_lost", "Spans that the collector did not get.", lambda: float(tracing.lost())
+    )
     metrics.gauge(
         "writer_transactions", "Transactions taken and not yet answered.", lambda: float(store.under_way)
     )

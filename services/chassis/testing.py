@@ -21,6 +21,7 @@ from services.chassis.policy.limiter import Limiter
 from services.chassis.server import AddToServer, Denied, Onion
 from services.chassis.server.access import Everyone
 from services.chassis.server.gate import Gate
+from services.chassis.tracing.sampling import NO_SAMPLING, Sampling
 from services.kernel.clock import Clock, SystemClock
 from services.kernel.ids import Ids
 
@@ -92,6 +93,7 @@ async def serving(
     access: Gate | None = None,
     denied: Denied | None = None,
     limiter: Limiter | None = None,
+    sampling: Sampling = NO_SAMPLING,
 ) -> AsyncIterator[client.Channel]:
     """Real calls to servicers behind the onion, on a free port of 127.0.0.1, over a channel with ours.
 
@@ -106,6 +108,7 @@ async def serving(
         access or Everyone(),
         denied=denied,
         limiter=limiter,
+        sampling=sampling,
     )
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
     for add_to_server, servicer in servicers:

@@ -6,8 +6,7 @@ It is composed once per method, when a servicer is registered, into a single cor
 the handler's place in grpc's own table. So there is no grpc interceptor at all: one would look the method up
 again and build closures for it at every call, and could not see a request that does not parse. Nor does
 every concern wrap the next in a coroutine of its own: gates are plain functions, called one after the other.
-(Interceptors of others, such as OpenTelemetry's for sampled calls, may still be given to the grpc server;
-they enter outside.)
+(Interceptors of others may still be given to the grpc server; they enter outside.)
 """
 
 import asyncio
@@ -33,9 +32,11 @@ from services.chassis.server.deadline import Deadline, DeadlineExceeded
 from services.chassis.server.gate import Context, Gate, Stream, Unary
 from services.chassis.server.in_flight import InFlight
 from services.chassis.server.shedding import Shedding
+from services.chassis.server.spans import tracing_of
 from services.chassis.server.telemetry import CANCELLED, DEADLINE_EXCEEDED, OK, UNKNOWN, observing
 from services.chassis.server.validation import Parsing, Validation
 from services.chassis.status import Refused
+from services.chassis.tracing.sampling import NO_SAMPLING, Sampling
 from services.kernel.clock import Clock
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -66,8 +67,10 @@ class Onion:
         *,
         denied: Denied | None = None,
         limiter: Limiter | None = None,
+        sampling: Sampling = NO_SAMPLING,
     ) -> None:
         self._metrics = metrics
+        self._sampling = sampling
         self._denied = denied
         self._monotonic = clock.monotonic
         self._deadline = Deadline(clock.monotonic)
@@ -129,9 +132,10 @@ class Onion:
         return self._around(method, answer)
 
     def _around(self, method: Method, answer: _Answer) -> Unary:
-        opened = opening(method)
+        opened = opening(method, self._sampling)
         guards = tuple(gate.guard(method) for gate in self.gates)
         begin, ended = observing(self._metrics, method)
+        traced = tracing_of(method)
         left = self._shedding.leaving()
         monotonic, in_flight, denied = self._monotonic, self.in_flight, self._denied
 
@@ -168,6 +172,7 @@ class Onion:
             finally:
                 now = monotonic()
                 ended(code, reason, now - begun)
+                traced(call, code, reason, now - begun)
                 if call.is_counted:
                     left(code, now - begun, now)
                 reset_current(token)

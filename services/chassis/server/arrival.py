@@ -8,10 +8,10 @@ from services.chassis.context import (
     ON_BEHALF_OF,
     TRACEPARENT,
     RequestContext,
-    TraceContext,
 )
 from services.chassis.contract import DEADLINE_MAX_S, Method
 from services.chassis.server.gate import Context
+from services.chassis.tracing.sampling import Sampling
 
 UNDERSTOOD: Final = frozenset({TRACEPARENT, AUTHORIZATION, ON_BEHALF_OF})
 REQUEST_ID: Final = "request_id"
@@ -20,7 +20,7 @@ REQUEST_ID_CHARS_MAX: Final = 255  # as contracts allow; it is not validated yet
 Opening = Callable[[Any, Context, float], RequestContext]
 
 
-def opening(method: Method) -> Opening:
+def opening(method: Method, sampling: Sampling) -> Opening:
     """What makes the context in which everything about a call of this method happens."""
     takes_request_id = method.takes_request_id
 
@@ -33,7 +33,7 @@ def opening(method: Method) -> Opening:
         asked_s = context.time_remaining()
         given_s = given(method, asked_s)
         return RequestContext(
-            TraceContext.continued(metadata.get(TRACEPARENT)),
+            sampling.from_anyone(metadata.get(TRACEPARENT), context),
             method,
             deadline=None if given_s is None else now + given_s,
             # grpc cancels the handler when the time is over that the client asked for, if it asked for any.

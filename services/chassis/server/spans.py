@@ -1,0 +1,53 @@
+"""The span of a call that is served: of those that are sampled, and of those that failed or were slow."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from services.chassis import tracing
+from services.chassis.context import TRACEPARENT, RequestContext, TraceContext
+from services.chassis.contract import Method
+from services.chassis.server.telemetry import OVERLOADED
+from services.chassis.tracing import Kind, Span, names
+
+# The server's fault (https://opentelemetry.io/docs/specs/semconv/rpc/grpc/); others are the caller's.
+FAILURES: Final = frozenset(
+    {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+)
+
+Traced = Callable[[RequestContext, str, str, float], None]
+
+
+def tracing_of(method: Method) -> Traced:
+    """What to call when a call of this method ends: with its request, code, reason and seconds."""
+    path, is_stream = method.path.removeprefix("/"), method.is_stream
+
+    def traced(call: RequestContext, code: str, reason: str, duration_s: float) -> None:
+        if not tracing.is_on():
+            return
+        failed = code in FAILURES and reason != OVERLOADED  # those are many, and alike
+        slow = not is_stream and tracing.is_slow(duration_s)
+        if call.trace.is_sampled or failed or slow:
+            _write(path, call, code, reason, duration_s)
+
+    return traced
+
+
+def _write(path: str, call: RequestContext, code: str, reason: str, duration_s: float) -> None:
+    ended_ns = time.time_ns()
+    parent = TraceContext.parse(call.metadata.get(TRACEPARENT))
+    attributes = {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: path, names.RPC_STATUS: code}
+    if reason:
+        attributes[names.REASON] = reason
+    tracing.write(
+        Span(
+            path,
+            Kind.SERVER,
+            call.trace,
+            parent.span_id if parent else "",
+            ended_ns - int(duration_s * 1e9),
+            ended_ns,
+            attributes,
+            (reason or code) if code in FAILURES else "",
+        )
+    )
