@@ -8,7 +8,7 @@ Names follow go-grpc-prometheus, so that the dashboards the world has made for i
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import accumulate
 from typing import Final
 
@@ -102,6 +102,10 @@ class Metrics:
         """The figures of a method called from here, retries included in one call."""
         return self._client.of(method)
 
+    def served_so_far(self) -> Iterable[CallMetrics]:
+        """The figures of all methods that were called here."""
+        return (calls for calls in self._server.all() if calls.started)
+
     def gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         """Shows a figure that someone else keeps, such as the outbox's lag; read at each scrape."""
         Gauge(name, meaning, registry=self.registry).set_function(read)
@@ -144,6 +148,9 @@ class _Calls(Collector):
     def of(self, method: Method) -> CallMetrics:
         labels = (method.service, method.name)
         return self._by_method.setdefault(labels, CallMetrics(labels))
+
+    def all(self) -> Iterable[CallMetrics]:
+        return self._by_method.values()
 
     def collect(self) -> Iterator[Metric]:
         prefix, verb = self._prefix, self._verb

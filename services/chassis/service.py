@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 from google.protobuf.descriptor import FileDescriptor
 
 from services.chassis import app, client
+from services.chassis.announcer import Announcer
 from services.chassis.app import App
 from services.chassis.client.line import Line
 from services.chassis.config import ServiceSettings
@@ -139,6 +140,8 @@ async def opened(
     denials = Denials(store, clock=clock)
     server = App(settings, access=Access(tokens, workload_of), denied=denials.note, clock=clock)
     server.background("denials", denials.run)
+    announcer = Announcer(server, jetstream, instance=ids.new(), started_at=clock.now())
+    server.background("announcer", announcer.run)
     observe_denials(server.metrics, denials)
     heeded = Flags((SHEDDING, *flags), service=settings.service, file=settings.flags_file)
     server.heed(heeded)

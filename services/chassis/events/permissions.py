@@ -1,12 +1,14 @@
 """Who may say and hear what at the broker, by certificate.
 
 A service tells facts of its own and nobody else's, reads streams by consumers of its own name, and hears the
-answers to itself. It cannot delete or purge anything. The operator may do everything; others may not connect.
+answers to itself. Asked how it is, by its own name or by none (discovery.py), it answers whoever asked, once.
+It cannot delete or purge anything. The operator may do everything; others may not connect.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from services.chassis import discovery
 from services.chassis.events import deadletter
 from services.chassis.events.connection import inbox_prefix
 from services.chassis.events.jetstream import stream_name
@@ -14,6 +16,9 @@ from services.chassis.identity.workload import spiffe_id
 
 Users: TypeAlias = Sequence[Mapping[str, Any]]
 """As in a nats-server's configuration."""
+
+ANSWER_WITHIN: Final = "2s"
+"""Of a question, and one answer: else whoever was asked once could say there whatever it likes for ever."""
 
 
 def users(services: Iterable[str], *, operator: str) -> Users:
@@ -25,9 +30,15 @@ def users(services: Iterable[str], *, operator: str) -> Users:
 def _user(service: str, others: tuple[str, ...]) -> dict[str, Any]:
     allowed = {
         "publish": {"allow": list(_published(service, others))},
-        "subscribe": {"allow": [f"{inbox_prefix(service)}.>"]},
+        "subscribe": {"allow": list(_heard(service))},
+        "allow_responses": {"max": 1, "expires": ANSWER_WITHIN},
     }
     return {"user": spiffe_id(service), "permissions": allowed}
+
+
+def _heard(service: str) -> Iterator[str]:
+    yield f"{inbox_prefix(service)}.>"
+    yield from discovery.heard_by(service, "*")
 
 
 def _published(service: str, others: tuple[str, ...]) -> Iterator[str]:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from bodega.order.v1 import order_events_pb2
+from nats.aio.msg import Msg
 
+from services.chassis.discovery import heard_by
 from services.chassis.events import deadletter, permissions
 from services.chassis.events.connection import (
     BROKER,
@@ -145,6 +147,66 @@ async def test_a_service_hears_no_answers_to_others(server: NatsServer, papers: 
         await operator.client.flush()
         await listener.client.flush()
     assert heard == []
+
+
+async def test_who_is_asked_by_name_answers_and_nobody_else(server: NatsServer, papers: Papers) -> None:
+    heard: list[bytes] = []
+    overheard: list[str] = []
+
+    async def note(message: Msg) -> None:
+        heard.append(message.data)
+
+    async def overhear(message: Msg) -> None:
+        overheard.append(message.subject)
+
+    async with (
+        connected(server, papers.of("operator"), "operator") as operator,
+        connected(server, papers.of("order"), "order") as order,
+        connected(server, papers.of("payment"), "payment") as payment,
+    ):
+        inbox = operator.client.new_inbox()
+        await operator.subscribe(inbox, note)
+        for scope in ("INFO.payment", "*.payment", "*.*", "*.>", "INFO.>", "*.*.*", "*", ">"):
+            subject = f"$SRV.{scope}"
+            await order.subscribe(subject, overhear)
+
+        async def answer(asked: Msg) -> None:
+            await order.publish(asked.reply, b"from order, who was not asked")
+            await order.client.flush()
+            for number in range(3):
+                await payment.publish(asked.reply, b"from payment, %d" % number)
+            await payment.client.flush()
+            await payment.publish(f"{inbox_prefix('operator')}.other", b"to whom nobody asked for")
+
+        await payment.subscribe("$SRV.*.payment", answer)
+        await order.client.flush()
+        await payment.client.flush()
+        await operator.subscribe(f"{inbox_prefix('operator')}.other", note)
+        await operator.publish("$SRV.INFO.payment", reply=inbox)
+
+        async def is_answered() -> bool:
+            return bool(heard)
+
+        await eventually(is_answered)
+        for connection in (payment, order, operator):
+            await connection.client.flush()
+    assert (heard, overheard) == ([b"from payment, 0"], [])
+
+
+async def test_everybody_hears_a_question_to_all(server: NatsServer, papers: Papers) -> None:
+    async with (
+        connected(server, papers.of("operator"), "operator") as operator,
+        connected(server, papers.of("order"), "order") as order,
+    ):
+
+        async def answer(asked: Msg) -> None:
+            await order.publish(asked.reply, b"here")
+
+        for subject in heard_by("order", "1"):
+            await order.subscribe(subject, answer)
+        await order.client.flush()
+        for scope in ("", ".order", ".order.1"):
+            assert (await operator.client.request(f"$SRV.PING{scope}")).data == b"here"
 
 
 async def test_nobody_else_is_let_in(server: NatsServer, papers: Papers) -> None:
