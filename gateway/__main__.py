@@ -96,8 +96,9 @@ def _arguments() -> argparse.Namespace:
         "--backend",
         action="append",
         required=True,
-        metavar="[PKG.SERVICE=]HOST:PORT",
-        help="where a service is; without a name: all services that are not named",
+        metavar="[PKG.SERVICE=]TARGET",
+        help="where a service is: host:port, ipv4:host:port,… or dns:///host:port; without a name: all"
+        " services that are not named",
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=_port, required=True, help="0: any free one (the log says which)")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from services.chassis.client import balancing
 from services.chassis.client.line import Line
 from services.chassis.identity.workload import workload_serving
 from services.chassis.tls import TlsFiles
@@ -12,15 +13,10 @@ Call = Callable[..., Any]
 
 # A bare reply, as many bytes as a bare request may have.
 _MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
+_ADDRESSES: Final = ("ipv4:", "ipv6:")
 _OPTIONS: Final = (
     ("grpc.enable_retries", 0),  # retries belong to one layer, and the edge is not it
-    ("grpc.lb_policy_name", "round_robin"),
     ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
-    # A backend that restarts is found again within a second or so, instead of gRPC's two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 2000),
-    ("grpc.keepalive_time_ms", 30_000),
 )
 
 
@@ -37,12 +33,14 @@ class Backends:
 
     @classmethod
     def parse(cls, arguments: Iterable[str]) -> "Backends":
-        """From `[pkg.Service=]host:port`, in any order. Raises BadBackend."""
+        """From `[pkg.Service=]target`, in any order; a gRPC target with a port. Raises BadBackend."""
         found = cls()
         for argument in arguments:
             service, separator, target = argument.rpartition("=")
             if not _is_target(target):
-                raise BadBackend(f"backend {argument!r}: {target!r} is not host:port")
+                raise BadBackend(
+                    f"backend {argument!r}: {target!r} is not host:port, ipv4:host:port,… or dns:///host:port"
+                )
             if not separator:
                 if found.others is not None:
                     raise BadBackend(f"two backends for all services: {found.others} and {target}")
@@ -68,6 +66,13 @@ class Backends:
 
 
 def _is_target(text: str) -> bool:
+    """`host:port`, `ipv4:address:port,…` (several replicas), or a name that stands for several, `dns:///`."""
+    if text.startswith(_ADDRESSES):
+        return all(_is_address(address) for address in text.partition(":")[2].split(","))
+    return _is_address(text.removeprefix("dns:///"))
+
+
+def _is_address(text: str) -> bool:
     host, separator, port = text.rpartition(":")
     return bool(host and separator and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16)
 
@@ -77,6 +82,8 @@ class Channels:
 
     def __init__(self, tls: TlsFiles | None = None, *, plaintext: bool = False) -> None:
         self._tls = tls
+        # Mesh ports are ours.
+        self._options = (*_OPTIONS, *(balancing.OF_OURS if tls else balancing.OF_ANYONE))
         self._plaintext = plaintext
         self._lines: dict[tuple[str, str], Line] = {}
 
@@ -108,6 +115,6 @@ class Channels:
         line = self._lines.get((target, workload))
         if line is None:
             line = self._lines[target, workload] = Line(
-                target, _OPTIONS, files=self._tls, workload=workload, plaintext_anywhere=self._plaintext
+                target, self._options, files=self._tls, workload=workload, plaintext_anywhere=self._plaintext
             )
         return line

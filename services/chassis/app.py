@@ -31,6 +31,7 @@ from grpc_reflection.v1alpha import reflection
 from services.chassis import collector, config, failpoints, telemetry, tracing
 from services.chassis.background import Background, Work
 from services.chassis.client import MESSAGE_BYTES_MAX
+from services.chassis.client.balancing import PING_AGAIN_AFTER_MS
 from services.chassis.config import ServiceSettings
 from services.chassis.contract import STREAM_DEADLINE_MAX_S
 from services.chassis.fault import FailpointsRefused
@@ -64,7 +65,7 @@ OPTIONS: Final = (
     ("grpc.max_concurrent_streams", STREAMS_MAX),
     ("grpc.max_connection_age_ms", CONNECTION_AGE_S * 1000),
     ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_S * 1000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # our clients ping every 30 s
+    ("grpc.http2.min_ping_interval_without_data_ms", PING_AGAIN_AFTER_MS),
 )
 
 S = TypeVar("S", bound=ServiceSettings)

@@ -1,7 +1,7 @@
 """`endpoints.json`: where everything of a running shop is. Written by `up`, read by the other commands."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,9 @@ class ServiceEndpoint:
     provider_database: str = ""
     """Payment only: the sandbox provider's books."""
 
+    replicas: "dict[str, ServiceEndpoint]" = field(default_factory=dict)
+    """By program, where there are several; what else is said here is of the first one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
@@ -51,6 +54,15 @@ class Endpoints:
     gateway_pid: int | None = None
     nats_pid: int | None = None
 
+    @property
+    def programs(self) -> dict[str, ServiceEndpoint]:
+        """Every process of every service: `order`, or `order-1` and `order-2`."""
+        return {
+            program: at
+            for name, service in self.services.items()
+            for program, at in (service.replicas or {name: service}).items()
+        }
+
     def identity(self, workload: str = OPERATOR) -> "TlsFiles | None":
         """With which a workload of this shop connects to mesh ports and the broker; None if it has no TLS."""
         from services.cli.certificates import papers  # noqa: PLC0415 (heavy)
@@ -60,9 +72,7 @@ class Endpoints:
     def write(self, path: Path) -> None:
         """The file appears whole or not at all."""
         content = asdict(self)
-        for service in content["services"].values():
-            if not service["provider_database"]:
-                del service["provider_database"]
+        content["services"] = {name: _shown(service) for name, service in content["services"].items()}
         write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
@@ -83,6 +93,21 @@ def read(folder: DataFolder) -> Endpoints:
         raise Refused(f"{folder.endpoints} is not what `bodega up` writes") from None
 
 
+def _shown(service: dict[str, Any]) -> dict[str, Any]:
+    """Without what most services do not have."""
+    replicas = {name: _shown(replica) for name, replica in service["replicas"].items()}
+    rare = {"provider_database": service["provider_database"], "replicas": replicas}
+    return {
+        **{key: said for key, said in service.items() if key not in rare},
+        **{key: said for key, said in rare.items() if said},
+    }
+
+
 def _parsed(content: dict[str, Any]) -> Endpoints:
-    services = {name: ServiceEndpoint(**service) for name, service in content["services"].items()}
+    services = {name: _service(service) for name, service in content["services"].items()}
     return Endpoints(**{**content, "services": services})
+
+
+def _service(content: dict[str, Any]) -> ServiceEndpoint:
+    replicas = {name: _service(replica) for name, replica in content.get("replicas", {}).items()}
+    return ServiceEndpoint(**{**content, "replicas": replicas})

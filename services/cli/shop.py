@@ -13,9 +13,10 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -62,6 +63,8 @@ class _Ports:
     nats: int
     gateway: int
     gateway_operations: int
+
+    # By program.
     grpc: dict[str, int]
     mesh: dict[str, int]
     operations: dict[str, int]
@@ -73,8 +76,9 @@ class Shop:
     Port 0 takes any free one; `grpc_port_base` is the first of five in a row. `environment` has further
     variables for programs by name, `database` the address of a PostgreSQL server for a folder that is
     new or had its databases there before, `backends` where the edge finds services by name, if there is
-    something in between. Starting raises Refused if it cannot be done here, and then leaves
-    nothing running.
+    something in between. `replicas` says of which services there are several: they are the programs
+    `order-1`, `order-2` then, and what is meant for `order` is for each of them. Starting raises Refused
+    if it cannot be done here, and then leaves nothing running.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Shop:
         gateway_port: int = 0,
         grpc_port_base: int = 0,
         database: str = "",
+        replicas: Mapping[str, int] | None = None,
         environment: Mapping[str, Mapping[str, str]] | None = None,
         backends: Mapping[str, str] | None = None,
         restarts: RestartPolicy | None = None,
@@ -96,6 +101,7 @@ class Shop:
         self._gateway_port = gateway_port
         self._grpc_port_base = grpc_port_base
         self._database = database
+        self._instances = {name: _instances(name, (replicas or {}).get(name, 1)) for name in SERVICES}
         self._environment = environment or {}
         self._backends = backends or {}
         self._restarts = restarts
@@ -151,17 +157,7 @@ class Shop:
         return Endpoints(
             gateway=f"http://{HOST}:{self._ports.gateway}",
             nats=f"nats://{HOST}:{self._ports.nats}",
-            services={
-                name: ServiceEndpoint(
-                    grpc=f"{HOST}:{self._ports.grpc[name]}",
-                    http=f"{HOST}:{self._ports.operations[name]}",
-                    pid=self.programs.pid(name),
-                    database=self.folder.address(name),
-                    mesh=f"{HOST}:{self._ports.mesh[name]}",
-                    provider_database=self.folder.address(PROVIDER) if name == "payment" else "",
-                )
-                for name in SERVICES
-            },
+            services={name: self._endpoint(name) for name in SERVICES},
             certificates=str(self.folder.certificates),
             gateway_pid=self.programs.pid(GATEWAY),
             nats_pid=self.programs.pid(NATS),
@@ -172,13 +168,38 @@ class Shop:
         """`host:port` of the edge's own health and metrics."""
         return f"{HOST}:{self._ports.gateway_operations}"
 
+    def instances(self, service: str) -> tuple[str, ...]:
+        """The programs that are this service."""
+        return self._instances[service]
+
+    def _endpoint(self, service: str) -> ServiceEndpoint:
+        replicas = {program: self._replica(service, program) for program in self._instances[service]}
+        first = next(iter(replicas.values()))
+        return replace(first, replicas=replicas) if len(replicas) > 1 else first
+
+    def _replica(self, service: str, program: str) -> ServiceEndpoint:
+        return ServiceEndpoint(
+            grpc=f"{HOST}:{self._ports.grpc[program]}",
+            http=f"{HOST}:{self._ports.operations[program]}",
+            pid=self.programs.pid(program),
+            database=self.folder.address(service),
+            mesh=f"{HOST}:{self._ports.mesh[program]}",
+            provider_database=self.folder.address(PROVIDER) if service == "payment" else "",
+        )
+
     async def _start(self) -> None:
         self.folder.create()
         self._open.enter_context(self.folder.locked())
         if self._database:
             self.folder.keep_on(self._database)
+        several = [name for name, programs in self._instances.items() if len(programs) > 1]
+        if several and not self.folder.server:
+            raise Refused(
+                f"several of {', '.join(several)} want --database postgresql://…:"
+                " a SQLite file has one process that writes"
+            )
         self.folder.endpoints.unlink(missing_ok=True)  # of a shop that was killed
-        self._ports = _chosen_ports(self._gateway_port, self._grpc_port_base)
+        self._ports = _chosen_ports(self._gateway_port, self._grpc_port_base, self._instances)
         self.programs = Supervisor(
             self._programs(), logs=self.folder.logs, restarts=self._restarts, on_notice=self._noticed
         )
@@ -186,7 +207,7 @@ class Shop:
         self._open.callback(self.folder.endpoints.unlink, missing_ok=True)  # before anything is stopped
         await self._prepare()
         self._keep_certificates_fresh()
-        await self.programs.start(*SERVICES, GATEWAY)
+        await self.programs.start(*chain.from_iterable(self._instances.values()), GATEWAY)
         await self.wait_ready()
         self._is_open = True
         self.endpoints.write(self.folder.endpoints)
@@ -259,24 +280,30 @@ class Shop:
     def _programs(self) -> list[Program]:
         return [
             self._program(NATS, self._nats_command()),
-            *(self._program(name, (*_PYTHON, "-m", f"services.{name}")) for name in SERVICES),
+            *(self._service(name, program) for name in SERVICES for program in self._instances[name]),
             self._program(GATEWAY, self._gateway_command()),
         ]
 
     def _program(self, name: str, argv: tuple[str, ...]) -> Program:
-        match name:
-            case "nats":
-                ready = nats_with_jetstream(HOST, self._ports.nats)
-            case "gateway":
-                ready = http_ok(HOST, self._ports.gateway, "/health/ready")
-            case _:
-                ready = http_ok(HOST, self._ports.operations[name], "/health/ready")
-        settings = self._settings(name) if name in SERVICES else {}
+        ready = (
+            nats_with_jetstream(HOST, self._ports.nats)
+            if name == NATS
+            else http_ok(HOST, self._ports.gateway, "/health/ready")
+        )
         return Program(
-            name,
-            argv,
-            ready=ready,
-            environment={**settings, **self._environment.get(name, {})},
+            name, argv, ready=ready, environment=self._environment.get(name, {}), stage=_STAGES[name]
+        )
+
+    def _service(self, name: str, program: str) -> Program:
+        return Program(
+            program,
+            (*_PYTHON, "-m", f"services.{name}"),
+            ready=http_ok(HOST, self._ports.operations[program], "/health/ready"),
+            environment={
+                **self._settings(name, program),
+                **self._environment.get(name, {}),
+                **self._environment.get(program, {}),
+            },
             stage=_STAGES.get(name, _STAGE_OF_OTHERS),
         )
 
@@ -301,7 +328,7 @@ class Shop:
         from services.cli import contracts  # noqa: PLC0415 (protobuf)
 
         backends = [
-            f"--backend={service}={self._backends.get(name, f'{HOST}:{self._ports.mesh[name]}')}"
+            f"--backend={service}={self._backends.get(name, self._mesh(name))}"
             for name in SERVICES
             for service in contracts.service_names(name)
         ]
@@ -315,16 +342,21 @@ class Shop:
             *(f"--limit-exempt={network}" for network in _THIS_MACHINE),
         )
 
-    def _settings(self, name: str) -> dict[str, str]:
-        """What a service is told; secrets come as files, whose folder is named."""
-        mesh = {other: f"{HOST}:{port}" for other, port in self._ports.mesh.items()}
+    def _mesh(self, service: str) -> str:
+        """Where workloads find it: a gRPC target with every instance."""
+        addresses = [f"{HOST}:{self._ports.mesh[program]}" for program in self._instances[service]]
+        return addresses[0] if len(addresses) == 1 else f"ipv4:{','.join(addresses)}"
+
+    def _settings(self, name: str, program: str) -> dict[str, str]:
+        """What an instance of a service is told; secrets come as files, whose folder is named."""
+        mesh = {other: self._mesh(other) for other in SERVICES}
         settings: dict[str, object] = {
             "tls__certificate": self._certificates.of(name),
             "tls__authorities": self._certificates.authorities(name),
-            "mesh_port": self._ports.mesh[name],
-            "grpc_port": self._ports.grpc[name],
+            "mesh_port": self._ports.mesh[program],
+            "grpc_port": self._ports.grpc[program],
             "guests_plaintext": True,
-            "operations_port": self._ports.operations[name],
+            "operations_port": self._ports.operations[program],
             "database_url": sqlite_url(self.folder.address(name)),
             "nats_url": f"nats://{HOST}:{self._ports.nats}",
             "flags_file": self.folder.flags,
@@ -338,13 +370,25 @@ class Shop:
             settings["user_target"] = mesh["user"]
         if name == "payment":
             settings["provider_database_url"] = sqlite_url(self.folder.address(PROVIDER))
+        if name in ("order", "payment") and program != name:
+            settings["driver"] = program  # whose leases are whose
         variables = {f"BODEGA_{name}__{key}".upper(): str(value) for key, value in settings.items()}
         return {**variables, "BODEGA_SECRETS_DIR": str(self.folder.secrets)}
 
 
-def _chosen_ports(gateway: int, grpc_base: int) -> _Ports:
-    """The ports asked for and free ones for the rest. Raises Refused for one that is in use."""
-    grpc = {name: grpc_base + offset for offset, name in enumerate(SERVICES)} if grpc_base else {}
+def _instances(service: str, count: int) -> tuple[str, ...]:
+    return (service,) if count == 1 else tuple(f"{service}-{number}" for number in range(1, count + 1))
+
+
+def _chosen_ports(gateway: int, grpc_base: int, instances: Mapping[str, Sequence[str]]) -> _Ports:
+    """The ports asked for, which first instances get, and free ones for the rest.
+
+    Raises Refused for one that is in use.
+    """
+    programs = [program for name in SERVICES for program in instances[name]]
+    grpc = (
+        {instances[name][0]: grpc_base + offset for offset, name in enumerate(SERVICES)} if grpc_base else {}
+    )
     wanted = {GATEWAY: (gateway, "--gateway-port")} if gateway else {}
     wanted |= {name: (port, "--grpc-port-base") for name, port in grpc.items()}
     for name, (port, option) in wanted.items():
@@ -353,13 +397,13 @@ def _chosen_ports(gateway: int, grpc_base: int) -> _Ports:
         if not ports.is_free(port):
             raise Refused(f"port {port}, wanted for {name}, is in use; choose another with {option}")
     ports.reserve(port for port, _ in wanted.values())
-    count = 2 + 2 * len(SERVICES) + (0 if grpc else len(SERVICES)) + (0 if gateway else 1)
+    count = 2 + 3 * len(programs) - len(grpc) + (0 if gateway else 1)
     chosen = iter(ports.free(count))
     return _Ports(
         nats=next(chosen),
         gateway_operations=next(chosen),
-        operations={name: next(chosen) for name in SERVICES},
-        mesh={name: next(chosen) for name in SERVICES},
-        grpc=grpc or {name: next(chosen) for name in SERVICES},
+        operations={program: next(chosen) for program in programs},
+        mesh={program: next(chosen) for program in programs},
+        grpc={program: grpc[program] if program in grpc else next(chosen) for program in programs},
         gateway=gateway or next(chosen),
     )

@@ -42,10 +42,10 @@ def observed(shop: "Endpoints") -> "list[Observation]":
 
     from services.cli import observation  # noqa: PLC0415 (heavy)
 
-    with ThreadPoolExecutor(len(shop.services) + 2) as askers:
+    with ThreadPoolExecutor(len(shop.programs) + 2) as askers:
         asked = [
             askers.submit(observation.gateway, shop),
-            *(askers.submit(observation.service, name, at) for name, at in shop.services.items()),
+            *(askers.submit(observation.service, name, at) for name, at in shop.programs.items()),
             askers.submit(observation.nats, shop),
         ]
         return [answer.result() for answer in asked]

@@ -10,6 +10,7 @@ import typer
 
 from services.cli.data_folder import DEFAULT, SERVICES, without_password
 from services.cli.migrate import DataOption
+from services.cli.refusal import Refused
 
 if TYPE_CHECKING:
     from services.cli.shop import Shop
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 GATEWAY_PORT = 8080
 GRPC_PORT_BASE = 50051
+REPLICAS_MAX = 8  # of a service: each takes eleven of the database server's hundred connections
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -34,14 +36,39 @@ def up(
             metavar="URL", help="postgresql://USER:PASSWORD@HOST:PORT: a database each there; remembered."
         ),
     ] = "",
+    replicas: Annotated[
+        str,
+        typer.Option(
+            metavar="SERVICE=N,…", help="Several processes of a service, e.g. order=2; on PostgreSQL only."
+        ),
+    ] = "",
 ) -> None:
     """Run the shop: broker, five services and the REST edge. Ctrl-C stops it."""
     from services.cli.shop import Shop  # noqa: PLC0415 (heavy)
 
     shop = Shop(
-        data, gateway_port=gateway_port, grpc_port_base=grpc_port_base, database=database, on_notice=_show
+        data,
+        gateway_port=gateway_port,
+        grpc_port_base=grpc_port_base,
+        database=database,
+        replicas=_counts(replicas),
+        on_notice=_show,
     )
     asyncio.run(_run(shop))
+
+
+def _counts(text: str) -> dict[str, int]:
+    """How many there shall be of which service. Raises Refused."""
+    counts: dict[str, int] = {}
+    for part in text.split(",") if text else ():
+        name, _, number = part.strip().partition("=")
+        if name not in SERVICES or not number.isdecimal() or not 1 <= int(number) <= REPLICAS_MAX:
+            raise Refused(
+                f"--replicas {part.strip()!r}: say SERVICE=N, a service of {', '.join(SERVICES)}"
+                f" and 1 to {REPLICAS_MAX} of it"
+            )
+        counts[name] = int(number)
+    return counts
 
 
 async def _run(shop: "Shop") -> None:
@@ -95,7 +122,7 @@ def _show_table(shop: "Shop") -> None:
     rows = [("gateway", endpoints.gateway, f"http://{shop.gateway_operations}/metrics", "")]
     rows += [
         (name, at.grpc, f"http://{at.http}/metrics", without_password(at.database))
-        for name, at in ((name, endpoints.services[name]) for name in SERVICES)
+        for name, at in endpoints.programs.items()
     ]
     rows += [("nats", endpoints.nats, "", str(shop.folder.nats))]
     if not sys.stdout.isatty():

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,17 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 def test_endpoints_come_back_as_they_were_written(folder: DataFolder) -> None:
     with folder.locked():
         assert shop_at(folder) == endpoints.read(folder)
+
+
+def test_endpoints_name_every_replica(folder: DataFolder) -> None:
+    shop, first = shop_at(folder), ServiceEndpoint("127.0.0.1:1", "127.0.0.1:2", 3, "postgresql://x/y")
+    replicas = {"order-1": first, "order-2": replace(first, pid=4)}
+    made = replace(shop, services={**shop.services, "order": replace(first, replicas=replicas)})
+    made.write(folder.endpoints)
+    with folder.locked():
+        assert endpoints.read(folder) == made
+    assert [*made.programs] == ["user", "inventory", "order-1", "order-2", "payment", "notification"]
+    assert made.programs["order-2"].pid == 4
 
 
 def test_only_payment_has_a_providers_database(folder: DataFolder) -> None:

@@ -213,6 +213,15 @@ def test_a_port_in_use_is_refused(tmp_path: Path, option: str, program: str) -> 
     assert processes_of(tmp_path / "shop") == []
 
 
+def test_replicas_on_files_are_refused(tmp_path: Path) -> None:
+    line = refused("up", "--data", str(tmp_path / "shop"), "--replicas", "order=2,inventory=2")
+    assert line == (
+        "bodega: several of inventory, order want --database postgresql://…:"
+        " a SQLite file has one process that writes"
+    )
+    assert processes_of(tmp_path / "shop") == []
+
+
 def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     line = refused("up", "--data", str(tmp_path / "file"))
@@ -234,6 +243,9 @@ def test_a_missing_broker_is_refused(tmp_path: Path) -> None:
         ("up", "--gateway-port", "http"),
         ("up", "--gateway-port", "70000"),
         ("up", "--no-such-option"),
+        ("up", "--replicas", "order"),
+        ("up", "--replicas", "order=0"),
+        ("up", "--replicas", "gateway=2"),
         ("verify", "--settle", "soon"),
         ("probe",),
         ("no-such-command",),

@@ -94,6 +94,7 @@ async def test_it_says_where_it_serves_and_drains_on_sigterm(world: World, backe
     [
         (["--backend", "127.0.0.1:1", "--backend", "127.0.0.1:2"], "two backends for all services"),
         (["--backend", "localhost"], "'localhost' is not host:port"),
+        (["--backend", "ipv4:127.0.0.1:1,127.0.0.1"], "'ipv4:127.0.0.1:1,127.0.0.1' is not host:port"),
         (["--backend", "edge.v1.Shelves=127.0.0.1:1"], "no backend for service edge.v1.Legacy"),
         (["--backend", "127.0.0.1:1", "--backend", "no.Such=127.0.0.1:1"], "no.Such"),
         (["--backend", "127.0.0.1:1", "--host", "256.0.0.1"], "cannot listen on 256.0.0.1"),

@@ -64,6 +64,8 @@ class Backend(grpc.GenericRpcHandler):
         self.arrived.clear()
 
     def service(self, details: Any) -> Any:
+        if details.method.startswith("/grpc.health."):
+            return None
         name = details.method.rpartition("/")[2]
 
         async def handle(request: bytes, context: Any) -> bytes | None:

@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.descriptor import FileDescriptor
 
 from services.chassis import contract, failpoints
-from services.chassis.client import played
+from services.chassis.client import balancing, played
 from services.chassis.client.breaker import Breaker
 from services.chassis.client.bulkhead import Bulkhead
 from services.chassis.client.deadline import Deadline, budget_s, spent
@@ -41,11 +41,7 @@ MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 OPTIONS: Final = (
     ("grpc.enable_retries", 0),  # one layer retries, and it is ours: it knows the contract
     ("grpc.service_config_disable_resolution", 1),  # nor may DNS bring in policies
-    ("grpc.lb_policy_name", "round_robin"),  # spreads over all addresses, and reconnects unasked
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2000),  # a restarted neighbour is found within two seconds
-    ("grpc.keepalive_time_ms", 30_000),  # notices a peer that vanished without a word
-    ("grpc.keepalive_timeout_ms", 10_000),
+    *balancing.OF_OURS,
     ("grpc.enable_http_proxy", 0),  # neighbours are not on the internet
     ("grpc.use_local_subchannel_pool", 1),  # the channel's state is its own
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
@@ -65,6 +61,8 @@ def connect(
     circuits: Limits = circuit.DEFAULT,
 ) -> "Channel":
     """A channel for the stubs of the services declared in `files`. Make one per target, in the event loop.
+
+    The target may name several replicas, `ipv4:host:port,…` or `dns:///host:port`: see `balancing`.
 
     `tls` says who we are; then the target must be a mesh port of the workload that these services belong to.
     Without it calls are in plaintext, and only to this machine. Raises TlsRefused, see `Line`.
