@@ -167,7 +167,7 @@ def upgrade() -> None:
     )
     op.create_index("unfinished_by_due_time", "unfinished", ["due_time"], unique=False)
 
-    if op.get_bind().dialect.name == "sqlite":  # other databases take the right to do it away instead
+    if op.get_bind().dialect.name == "sqlite":  # PostgreSQL does since 0006
         for deed in ("UPDATE", "DELETE"):
             op.execute(
                 f"CREATE TRIGGER ledger_lines_no_{deed.lower()} BEFORE {deed} ON ledger_lines "
