@@ -69,13 +69,9 @@ test: setup ## Everything that runs the code
 	$(BIN)/python -m pytest -n auto
 
 # A server of its own: Debian's programs where they are installed, else a wheel's.
-POSTGRES_SUITES := tests/chassis/storage tests/chassis/events/test_outbox.py tests/user/test_*store.py \
-  tests/inventory/test_store.py tests/order/test_saga.py tests/order/test_store.py tests/payment/test_store.py \
-  tests/notification/test_store.py tests/journeys/test_postgresql.py
-
-test-postgres: setup ## The stores' tests again, on a PostgreSQL server that is started for them
+test-postgres: setup ## All tests that need a database again, on a PostgreSQL server that is started for them
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --group postgres
-	@$(BIN)/python -m tests.postgres_server $(BIN)/python -m pytest -n auto $(POSTGRES_SUITES)
+	@$(BIN)/python -m tests.postgres_server $(BIN)/python -m pytest -n auto
 
 bench: setup ## Measure what things cost (performance table, SVG)
 	@$(BIN)/python -m pip install --quiet --group bench

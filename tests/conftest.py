@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.chassis import failpoints
-from tests.databases import Databases
+from tests.databases import SERVER, Databases
 
 
 @pytest.fixture
@@ -25,3 +25,12 @@ def quiet_failpoints() -> Iterator[None]:
     yield
     failpoints.follow(None, production=False)
     failpoints.configure("", production=False)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On a server only what asks for databases is worth a second run."""
+    if not SERVER:
+        return
+    others = [item for item in items if "databases" not in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]

@@ -15,16 +15,17 @@ from services.chassis.events.server import NatsServer
 from services.chassis.health import State
 from services.chassis.service import Service, opened
 from services.chassis.storage import audit_trail
-from services.chassis.storage.sqlite import engine_for_migrations
+from services.chassis.storage.migrations import engine_for_migrations
 from services.kernel import errors
 from tests.chassis import playground
 from tests.chassis.events.ledger import Transaction, ids_heard, metadata, say
 from tests.chassis.events.waiting import eventually
 from tests.chassis.playground import FILE, Ping, Pong, Stub
+from tests.databases import Databases
 
 
-def made(path: Path) -> str:
-    url = f"sqlite:///{path}"
+def made(databases: Databases, name: str) -> str:
+    url = databases.new(name)
     engine = engine_for_migrations(url)
     metadata.create_all(engine)
     engine.dispose()
@@ -32,11 +33,11 @@ def made(path: Path) -> str:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> ServiceSettings:
+def settings(databases: Databases) -> ServiceSettings:
     return ServiceSettings(
         service="order",
         guests_plaintext=True,
-        database_url=made(tmp_path / "order.db"),
+        database_url=made(databases, "order"),
         nats_url="nats://127.0.0.1:1",
     )
 
@@ -45,12 +46,14 @@ def figure(service: Service[Transaction], name: str, **labels: str) -> float | N
     return service.app.metrics.registry.get_sample_value(name, labels)
 
 
-async def test_what_is_published_is_heard_and_both_sides_show_how_far_they_are(tmp_path: Path) -> None:
+async def test_what_is_published_is_heard_and_both_sides_show_how_far_they_are(
+    tmp_path: Path, databases: Databases
+) -> None:
     def hear(tx: Transaction, event: Envelope, _message: object) -> None:
         tx.hear(event)
 
     async with NatsServer(tmp_path / "nats") as nats:
-        a, b = made(tmp_path / "a.db"), made(tmp_path / "b.db")
+        a, b = made(databases, "a"), made(databases, "b")
         speaking = ServiceSettings(service="order", guests_plaintext=True, database_url=a, nats_url=nats.url)
         listening = speaking.model_copy(update={"service": "listener", "database_url": b})
         async with (

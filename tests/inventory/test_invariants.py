@@ -1,15 +1,10 @@
 """Whatever is done to stock, in whatever order and at once: the books stay true."""
 
 import asyncio
-import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
-import pytest
 import sqlalchemy as sa
 from bodega.inventory.v1 import inventory_events_pb2 as pb
 from hypothesis import HealthCheck, event, given, settings
@@ -18,7 +13,6 @@ from hypothesis import strategies as st
 from services.chassis import audit as chassis_audit
 from services.chassis.feed import Feed
 from services.chassis.storage.database import Store
-from services.chassis.storage.migrations import migrate
 from services.chassis.testing import FakeClock, SequentialIds
 from services.inventory import audit, holds, tables
 from services.inventory.catalog import Description, Product
@@ -29,8 +23,8 @@ from services.inventory.store import Transaction
 from services.inventory.warehouse import Warehouse
 from services.kernel.errors import DomainError
 from services.kernel.money import Money
+from tests.databases import Databases, drawn
 
-MIGRATIONS = Path(__file__).parents[2] / "services" / "inventory" / "migrations"
 PRODUCTS = ("beans", "milk")
 WAREHOUSES = (DEFAULT_WAREHOUSE_ID, "near", "far")
 HOLD_S = 10.0
@@ -125,25 +119,17 @@ _rounds = st.lists(
 )
 
 
-@pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    """A migrated database to copy: migrating anew for each example would be most of the time."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "template.db"
-        migrate(f"sqlite:///{path}", MIGRATIONS)
-        yield path
-
-
 @settings(
-    max_examples=60,
+    max_examples=drawn(60),
     deadline=None,  # fsyncs take what they take
-    suppress_health_check=[HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(rounds=_rounds)
-def test_the_books_stay_true(template: Path, rounds: list[tuple[list[Action], float]]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = shutil.copy(template, Path(folder) / "inventory.db")
-        asyncio.run(_play(f"sqlite:///{path}", rounds))
+def test_the_books_stay_true(
+    databases: Databases, url: str, rounds: list[tuple[list[Action], float]]
+) -> None:
+    with databases.copy(url) as passing:
+        asyncio.run(_play(passing, rounds))
 
 
 async def _play(url: str, rounds: list[tuple[list[Action], float]]) -> None:

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from services.cli.shop import Shop
 from tests.databases import SERVER, only_postgresql
 
@@ -11,6 +13,7 @@ DAY_MAX_S = 90
 
 
 @only_postgresql
+@pytest.mark.usefixtures("databases")
 async def test_a_day_in_a_shop_on_a_server_ends_with_every_check_held(tmp_path: Path) -> None:
     async with Shop(tmp_path / "data", database=SERVER.rpartition("/")[0]):
         for command in ("demo", "verify"):

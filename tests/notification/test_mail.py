@@ -2,7 +2,6 @@
 
 import asyncio
 from email.message import EmailMessage
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,6 +17,7 @@ from services.notification import mail as mail_module
 from services.notification import sender as sender_module
 from services.notification.domain import TRIES_MAX, Channel, Fact, Message, Notification
 from services.notification.sender import AFTER_SEND, BEFORE_SEND
+from tests.databases import kept
 from tests.notification.post import ADA, BOB, Scene, letter_to
 from tests.notification.stage import WAIT_MAX_S
 
@@ -263,8 +263,6 @@ async def test_nothing_personal_is_logged_or_kept_whatever_goes_wrong(
     ]  # fmt: skip
     told = [line for line in lines if line["event"] == "message not sent"]
     assert [line["state"] for line in told].count("PARKED") == 3
-    path = Path(database_url.removeprefix("sqlite:///"))
-    kept = b"".join(file.read_bytes() for file in path.parent.glob("notification.db*"))
     ours = [line for line in lines if line["logger"] != "mail.log"]  # what the post office itself says
-    said = orjson.dumps(ours, default=str) + kept
+    said = orjson.dumps(ours, default=str) + kept(database_url)
     assert not [secret for secret in (*secrets, "lovelace") if secret.encode() in said]

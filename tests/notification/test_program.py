@@ -24,14 +24,15 @@ from services.user import __main__ as user_program
 from services.user.config import UserSettings
 from tests.chassis.events.waiting import eventually
 from tests.chassis.proofs import Proofs, proving
+from tests.databases import Databases, kept
 from tests.notification.post import post_office
 from tests.notification.stage import WAIT_MAX_S
 
 SERVICES = Path(user_program.__file__).parents[1]
 
 
-def migrated(folder: Path, service: str) -> str:
-    url = f"sqlite:///{folder / service}.db"
+def migrated(databases: Databases, service: str) -> str:
+    url = databases.new(service)
     migrate(url, SERVICES / service / "migrations")
     return url
 
@@ -50,10 +51,10 @@ async def proofs(tmp_path: Path) -> AsyncIterator[Proofs]:
         yield made
 
 
-def settings_of_user(proofs: Proofs, folder: Path, nats_url: str) -> UserSettings:
+def settings_of_user(proofs: Proofs, databases: Databases, nats_url: str) -> UserSettings:
     return UserSettings(
         **proofs.settings("user"),
-        database_url=migrated(folder, "user"),
+        database_url=migrated(databases, "user"),
         nats_url=nats_url,
         password_time_cost=1,
         password_memory_kib=32,
@@ -62,13 +63,13 @@ def settings_of_user(proofs: Proofs, folder: Path, nats_url: str) -> UserSetting
 
 
 async def test_who_registers_is_welcomed_once_on_the_console(
-    tmp_path: Path, proofs: Proofs, capsysbinary: pytest.CaptureFixture[bytes]
+    tmp_path: Path, databases: Databases, proofs: Proofs, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     async with proofs.broker(tmp_path / "nats") as nats:
-        user_settings = settings_of_user(proofs, tmp_path, nats.url)
+        user_settings = settings_of_user(proofs, databases, nats.url)
         notification_settings = NotificationSettings(
             **proofs.settings("notification"),
-            database_url=migrated(tmp_path, "notification"),
+            database_url=migrated(databases, "notification"),
             nats_url=nats.url,
         )
         async with (
@@ -96,16 +97,18 @@ async def test_who_registers_is_welcomed_once_on_the_console(
     assert b"ada@example.com" not in orjson.dumps(printed)
 
 
-async def test_who_follows_the_link_in_their_welcome_may_buy(tmp_path: Path, proofs: Proofs) -> None:
+async def test_who_follows_the_link_in_their_welcome_may_buy(
+    tmp_path: Path, databases: Databases, proofs: Proofs
+) -> None:
     async with (
         proofs.broker(tmp_path / "nats") as nats,
         post_office() as post,
-        user_program.assembled(settings_of_user(proofs, tmp_path, nats.url)) as user,
+        user_program.assembled(settings_of_user(proofs, databases, nats.url)) as user,
         user.running(),
         notification_program.assembled(
             NotificationSettings(
                 **proofs.settings("notification"),
-                database_url=migrated(tmp_path, "notification"),
+                database_url=migrated(databases, "notification"),
                 nats_url=nats.url,
                 user_target=user.mesh_address,
                 smtp_host="127.0.0.1",
@@ -133,18 +136,18 @@ async def test_who_follows_the_link_in_their_welcome_may_buy(tmp_path: Path, pro
 
 
 async def test_a_process_killed_right_after_a_send_repeats_the_letter_under_its_message_id(
-    tmp_path: Path, proofs: Proofs
+    tmp_path: Path, databases: Databases, proofs: Proofs
 ) -> None:
     async with (
         proofs.broker(tmp_path / "nats") as nats,
-        user_program.assembled(settings_of_user(proofs, tmp_path, nats.url)) as user,
+        user_program.assembled(settings_of_user(proofs, databases, nats.url)) as user,
         user.running(),
         client.connect(user.grpc_address, user_pb2.DESCRIPTOR) as to_user,
         post_office() as post,
     ):
         await UserServiceStub(to_user).RegisterUser(ADA)
         told = {
-            "DATABASE_URL": migrated(tmp_path, "notification"),
+            "DATABASE_URL": migrated(databases, "notification"),
             "NATS_URL": nats.url,
             "USER_TARGET": user.mesh_address,
             "SMTP_HOST": "127.0.0.1",
@@ -169,7 +172,7 @@ async def test_a_process_killed_right_after_a_send_repeats_the_letter_under_its_
     assert all(b"Hello Ada Lovelace," in letter for letter in post.letters)
     for secret in (b"ada@example.com", b"Lovelace"):
         assert secret not in said + said_after
-        assert secret not in (tmp_path / "notification.db").read_bytes()
+        assert secret not in kept(told["DATABASE_URL"])
 
 
 async def started(environment: dict[str, str]) -> asyncio.subprocess.Process:

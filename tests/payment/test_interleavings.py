@@ -6,11 +6,8 @@ or the last thing the process did.
 """
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from bodega.payment.v1 import payment_pb2 as pb
@@ -20,12 +17,13 @@ from hypothesis import strategies as st
 
 from services.chassis import audit as chassis_audit
 from services.chassis import status
-from services.chassis.storage.migrations import migrate
-from services.chassis.testing import FakeClock
+from services.chassis.testing import FakeClock, SequentialIds
 from services.kernel.errors import DomainError
 from services.payment import audit
 from services.payment.domain import Outcome, State
-from tests.payment.house import MIGRATIONS, Fault, Killed
+from services.payment.sandbox import Sandbox
+from tests.databases import Databases, drawn
+from tests.payment.house import Fault, Killed
 from tests.payment.lives import Lives, Till
 
 DEEDS = (
@@ -60,28 +58,29 @@ MOMENTS = st.builds(
 )
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "payment.db"
-    migrate(f"sqlite:///{path}", MIGRATIONS)
-    return path
+@pytest.fixture
+async def provider_template(provider_url: str) -> str:
+    """The provider's books, made."""
+    async with Sandbox(provider_url, clock=FakeClock(), ids=SequentialIds()):
+        return provider_url
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=drawn(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(MOMENTS, min_size=1, max_size=8))
-async def test_the_money_ends_where_it_should(migrated: Path, history: list[Moment]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(migrated, Path(folder) / "payment.db")
-        await _Story(folder).told(history)
+async def test_the_money_ends_where_it_should(
+    databases: Databases, url: str, provider_template: str, history: list[Moment]
+) -> None:
+    with databases.copy(url) as books, databases.copy(provider_template) as provider:
+        await _Story(books, provider).told(history)
 
 
 class _Story:
     """One order, and what was wished for it."""
 
-    def __init__(self, folder: str) -> None:
-        self._url = f"sqlite:///{folder}/payment.db"
-        self._provider_url = f"sqlite:///{folder}/sandbox.db"
-        self._lives = Lives(self._url, self._provider_url, FakeClock())
+    def __init__(self, url: str, provider_url: str) -> None:
+        self._url = url
+        self._provider_url = provider_url
+        self._lives = Lives(url, provider_url, FakeClock())
         self._wanted: pb.AuthorizePaymentRequest | None = None
         self._was_voided = False
         self._number = 0

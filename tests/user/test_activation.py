@@ -1,11 +1,9 @@
 """Activation by a token that only mail carries."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -26,6 +24,7 @@ from services.user.servicer import UserServicer
 from services.user.sign_in import Attempts
 from services.user.store import Transaction
 from tests.chassis.identity.issuer import TestIssuer
+from tests.databases import connected, kept
 from tests.user.accounts import NOBODY, reason, refusal, registration
 
 REFUSED = (grpc.StatusCode.PERMISSION_DENIED, "ACTIVATION_REFUSED")
@@ -146,19 +145,18 @@ async def test_an_account_ended_since_stays_ended(users: UserServiceStub) -> Non
     )
 
 
-async def test_a_token_is_neither_kept_nor_told_nor_logged(users: UserServiceStub, tmp_path: Path) -> None:
+async def test_a_token_is_neither_kept_nor_told_nor_logged(users: UserServiceStub, database_url: str) -> None:
     user = await users.RegisterUser(registration())
     with telemetry.captured() as lines:
         token = await issued(users, user.user_id)
         await refusal(users.ActivateUser(activating(user.user_id, token + "x")))
         await users.ActivateUser(activating(user.user_id, token))
-    for path in (tmp_path / "user.db", tmp_path / "user.db-wal"):
-        assert token.encode() not in path.read_bytes()
+    assert token.encode() not in kept(database_url)
     assert token not in str(lines)
 
 
 async def test_expired_tokens_are_forgotten(
-    users: UserServiceStub, store: Store[Transaction], clock: FakeClock, tmp_path: Path
+    users: UserServiceStub, store: Store[Transaction], clock: FakeClock, database_url: str
 ) -> None:
     user = await users.RegisterUser(registration())
     await issued(users, user.user_id)
@@ -166,7 +164,7 @@ async def test_expired_tokens_are_forgotten(
     assert await janitor.sweep(activation_store.RETENTION) == 0
     clock.advance(activation.LIFETIME.total_seconds() + 1)
     assert await janitor.sweep(activation_store.RETENTION) == 1
-    with closing(sqlite3.connect(tmp_path / "user.db")) as reader:
+    with closing(connected(database_url)) as reader:
         assert reader.execute("SELECT count(*) FROM activations").fetchone() == (0,)
 
 

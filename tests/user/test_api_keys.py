@@ -2,10 +2,8 @@
 
 import asyncio
 import re
-import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -25,6 +23,7 @@ from services.chassis.wire import timestamp
 from services.user import scopes
 from services.user.api_keys import KEYS_MAX, secret_hash
 from services.user.store import Transaction
+from tests.databases import connected, kept
 from tests.user.accounts import NOBODY, active, events, reason, registration, violated
 
 
@@ -76,12 +75,12 @@ async def test_a_repeat_makes_no_other_key_and_shows_none(
 
 
 async def test_a_secret_is_kept_told_and_logged_nowhere(
-    users: UserServiceStub, keys: ApiKeyServiceStub, tmp_path: Path
+    users: UserServiceStub, keys: ApiKeyServiceStub, database_url: str
 ) -> None:
     user = await active(users)
     with telemetry.captured() as lines:
         made = await keys.CreateApiKey(creation(user))
-    stored = b"".join((tmp_path / name).read_bytes() for name in ("user.db", "user.db-wal"))
+    stored = kept(database_url)
     assert made.secret.encode() not in stored
     assert secret_hash(made.secret) in stored
     assert made.secret not in str(lines)
@@ -265,11 +264,11 @@ async def test_a_key_makes_no_keys(users: UserServiceStub, keys: ApiKeyServiceSt
 
 
 async def test_what_stands_in_the_database_is_no_key(
-    users: UserServiceStub, keys: ApiKeyServiceStub, store: Store[Transaction], tmp_path: Path
+    users: UserServiceStub, keys: ApiKeyServiceStub, store: Store[Transaction], database_url: str
 ) -> None:
     user = await active(users)
     made = await keys.CreateApiKey(creation(user))
-    with closing(sqlite3.connect(tmp_path / "user.db")) as thief:
+    with closing(connected(database_url)) as thief:
         [(stolen,)] = thief.execute("SELECT secret_hash FROM api_keys").fetchall()
     found = await store.read(lambda tx: tx.api_keys.find(secret_hash(stolen.hex())))
     assert found is None

@@ -1,7 +1,6 @@
 """Changing a password: who may, what it ends, and what cannot be found out by trying."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -24,6 +23,7 @@ from services.user.sessions import RefreshToken, Session
 from services.user.store import Transaction
 from services.user.tables import outbox_rows
 from services.user.tables import sessions as session_rows
+from tests.databases import kept
 
 OLD, NEW = "correct horse battery", "staple horse battery"
 EMAIL = "ada@example.com"
@@ -170,19 +170,15 @@ async def test_an_account_made_an_administrators_is_signed_out(
 
 
 async def test_neither_password_is_stored_logged_or_told(
-    users: UserServiceStub, store: Accounts, tmp_path: Path
+    users: UserServiceStub, store: Accounts, database_url: str
 ) -> None:
     with telemetry.captured() as lines:
         await refusal(users.ChangePassword(change("wrong password")))
         await users.ChangePassword(change())
-    content = stored(tmp_path)
+    content = kept(database_url)
     for password in (OLD, NEW, "wrong password"):
         assert password.encode() not in content
         assert password not in str(lines)
-
-
-def stored(tmp_path: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in tmp_path.glob("user.db*"))
 
 
 async def test_bad_input_is_refused_with_every_violation_named(users: UserServiceStub) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -23,6 +22,7 @@ from services.chassis.wire import timestamp
 from services.user.api_keys import TOKEN_LIFE, USE_NOTED_EVERY, new_secret
 from services.user.key_rotation import KeyRotation
 from services.user.store import Transaction
+from tests.databases import kept
 from tests.user.accounts import active, reason, refusal
 
 INVALID = (grpc.StatusCode.UNAUTHENTICATED, "INVALID_API_KEY")
@@ -177,12 +177,12 @@ async def test_an_account_taken_over_by_an_operator_has_no_keys_left(
 
 
 async def test_an_exchange_leaves_no_secret_behind(
-    users: UserServiceStub, keys: ApiKeyServiceStub, tmp_path: Path
+    users: UserServiceStub, keys: ApiKeyServiceStub, database_url: str
 ) -> None:
     key = await made(keys, await active(users))
     with telemetry.captured() as lines:
         reply = await keys.ExchangeApiKey(exchanging(key.secret))
-    stored = b"".join((tmp_path / name).read_bytes() for name in ("user.db", "user.db-wal"))
+    stored = kept(database_url)
     for secret in (key.secret, reply.access_token):
         assert secret not in str(lines)
         assert secret.encode() not in stored

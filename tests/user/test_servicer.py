@@ -1,11 +1,9 @@
 """Accounts over a real server behind the onion."""
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any, cast
 
 import grpc
@@ -19,6 +17,7 @@ from services.chassis.storage.database import Store
 from services.chassis.testing import FakeClock
 from services.user.passwords import HashingBusy, Passwords
 from services.user.store import Transaction
+from tests.databases import connected, kept
 from tests.user.accounts import NOBODY, PASSWORD, active, numbers, reason, refusal, registration, violated
 
 
@@ -83,13 +82,12 @@ async def test_a_taken_address_or_name_is_refused(users: UserServiceStub) -> Non
 
 
 async def test_neither_password_nor_address_is_stored_in_replies_logged_or_told(
-    users: UserServiceStub, tmp_path: Path
+    users: UserServiceStub, database_url: str
 ) -> None:
-    files = [tmp_path / "user.db", tmp_path / "user.db-wal"]
     with telemetry.captured() as lines:
         await users.RegisterUser(registration())
         await refusal(users.RegisterUser(registration()))
-    stored = b"".join(path.read_bytes() for path in files)
+    stored = kept(database_url)
     assert PASSWORD.encode() not in stored
     assert b"$argon2id$" in stored
     assert lines
@@ -98,10 +96,10 @@ async def test_neither_password_nor_address_is_stored_in_replies_logged_or_told(
 
 
 async def test_remembered_replies_and_events_hold_nothing_personal(
-    users: UserServiceStub, tmp_path: Path
+    users: UserServiceStub, database_url: str
 ) -> None:
     await users.RegisterUser(registration())
-    with closing(sqlite3.connect(tmp_path / "user.db")) as reader:
+    with closing(connected(database_url)) as reader:
         rows = reader.execute(
             "SELECT reply FROM remembered_calls UNION ALL SELECT body FROM outbox"
         ).fetchall()

@@ -4,7 +4,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -33,6 +32,7 @@ from services.user.tables import lockouts, outbox_rows
 from services.user.tables import sessions as session_rows
 from services.user.tables import signing_keys as signing_key_rows
 from services.user.tokens import refresh_token_hash
+from tests.databases import kept
 from tests.user.accounts import reason, refusal
 
 PASSWORD = "correct horse battery"
@@ -348,12 +348,12 @@ async def attempt(sessions: SessionServiceStub, password: str) -> str | None:
 
 
 async def test_what_is_counted_names_nobody(
-    sessions: SessionServiceStub, store: Accounts, ada: User, tmp_path: Path
+    sessions: SessionServiceStub, store: Accounts, ada: User, database_url: str
 ) -> None:
     mistyped = "my-real-password@example.com"
     await fail(sessions, 1, mistyped)
     assert len(await store.fetch(sa.select(lockouts))) == 2
-    assert mistyped.encode() not in stored(tmp_path)
+    assert mistyped.encode() not in kept(database_url)
 
 
 # Refreshing
@@ -560,7 +560,7 @@ async def test_the_keys_are_a_jwk_set_without_a_private_half(sessions: SessionSe
 
 
 async def test_no_token_and_no_private_key_is_stored_or_logged(
-    sessions: SessionServiceStub, store: Accounts, ada: User, seal: Seal, tmp_path: Path
+    sessions: SessionServiceStub, store: Accounts, ada: User, seal: Seal, database_url: str
 ) -> None:
     with telemetry.captured() as lines:
         first = await signed_in(sessions)
@@ -571,7 +571,7 @@ async def test_no_token_and_no_private_key_is_stored_or_logged(
         await refusal(sessions.CreateSession(credentials(password="wrong wrong")))
     keys = await store.read(lambda tx: tx.signing_keys.all())
     private = signing_keys.opened(keys[0], seal).private_bytes_raw()
-    content = stored(tmp_path)
+    content = kept(database_url)
     for tokens in (first, second):
         for token in (tokens.refresh_token, tokens.access_token):
             assert token.encode() not in content
@@ -586,10 +586,6 @@ async def test_no_token_and_no_private_key_is_stored_or_logged(
         assert secret not in content
     assert "wrong wrong" not in str(lines)
     assert lines
-
-
-def stored(tmp_path: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in tmp_path.glob("user.db*"))
 
 
 BAD = [

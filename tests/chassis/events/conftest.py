@@ -8,13 +8,14 @@ import pytest
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.server import NatsServer
 from services.chassis.storage.database import Store
-from services.chassis.storage.sqlite import engine_for_migrations
+from services.chassis.storage.migrations import engine_for_migrations
 from services.kernel.clock import SystemClock
 from tests.chassis.events.ledger import Ledger, Transaction, metadata
+from tests.databases import Databases
 
 
-def _made(path: Path) -> str:
-    url = f"sqlite:///{path}"
+def _made(databases: Databases, name: str) -> str:
+    url = databases.new(name)
     engine = engine_for_migrations(url)
     with engine.begin() as connection:
         metadata.create_all(connection)
@@ -35,14 +36,22 @@ async def jetstream(server: NatsServer) -> AsyncIterator[JetStream]:
 
 
 @pytest.fixture
-async def speaker(tmp_path: Path) -> AsyncIterator[Ledger]:
-    url = _made(tmp_path / "speaker.db")
-    async with Store(url, open_transaction=Transaction, clock=SystemClock(), secret=b"s") as store:
+def speaker_url(databases: Databases) -> str:
+    return _made(databases, "speaker")
+
+
+@pytest.fixture
+async def speaker(speaker_url: str) -> AsyncIterator[Ledger]:
+    async with Store(speaker_url, open_transaction=Transaction, clock=SystemClock(), secret=b"s") as store:
         yield store
 
 
 @pytest.fixture
-async def listener(tmp_path: Path) -> AsyncIterator[Ledger]:
-    url = _made(tmp_path / "listener.db")
-    async with Store(url, open_transaction=Transaction, clock=SystemClock(), secret=b"s") as store:
+def listener_url(databases: Databases) -> str:
+    return _made(databases, "listener")
+
+
+@pytest.fixture
+async def listener(listener_url: str) -> AsyncIterator[Ledger]:
+    async with Store(listener_url, open_transaction=Transaction, clock=SystemClock(), secret=b"s") as store:
         yield store

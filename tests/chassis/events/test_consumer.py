@@ -307,13 +307,18 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("site", ["consumer.commit.before", "consumer.ack.before"])
 async def test_a_process_that_dies_around_its_commit_loses_and_repeats_nothing(
-    speaker: Ledger, listener: Ledger, jetstream: JetStream, server: NatsServer, site: str
+    *,
+    speaker: Ledger,
+    listener: Ledger,
+    listener_url: str,
+    jetstream: JetStream,
+    server: NatsServer,
+    site: str,
 ) -> None:
     async with relaying(speaker, jetstream):
         await say(speaker, *((f"{n}", f"order-{n % 3}") for n in range(60)))
-        url = f"sqlite:///{server.folder.parent / 'listener.db'}"
-        assert await _run_victim(url, server.url, f"{site}=exit@20") == 137
-        assert await _run_victim(url, server.url, f"{site}=exit@7") == 137
+        assert await _run_victim(listener_url, server.url, f"{site}=exit@20") == 137
+        assert await _run_victim(listener_url, server.url, f"{site}=exit@7") == 137
         async with running((who := consumer(listener, jetstream)).run()):
             await eventually(lambda: has_heard(listener, 60))
             await eventually(lambda: settled(who))

@@ -1,6 +1,5 @@
 """The outbox and the inbox as tables."""
 
-import sqlite3
 from datetime import timedelta
 
 import pytest
@@ -10,6 +9,7 @@ from services.chassis.events.outbox import Published
 from services.chassis.storage.retention import Janitor
 from services.chassis.testing import FakeClock
 from tests.chassis.events.ledger import AT, Ledger, Transaction, rows_sent, say
+from tests.databases import VIOLATIONS
 
 
 async def test_events_share_the_fate_of_their_transaction(speaker: Ledger) -> None:
@@ -33,7 +33,7 @@ async def test_events_share_the_fate_of_their_transaction(speaker: Ledger) -> No
 async def test_an_event_id_is_used_once(speaker: Ledger) -> None:
     await say(speaker, ("a", "order-1"))
 
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(VIOLATIONS):
         await say(speaker, ("a", "order-2"))
 
 

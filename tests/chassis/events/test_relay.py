@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
+import sqlalchemy as sa
 from nats.js.api import RawStreamMsg
 
 from services.chassis import failpoints
@@ -14,8 +15,9 @@ from services.chassis.events.envelope import MESSAGE_ID
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.relay import WINDOW, Relay
 from services.chassis.events.server import NatsServer
+from services.chassis.storage.statement import Statement
 from services.kernel.clock import SystemClock
-from tests.chassis.events.ledger import Ledger, rows_sent, say
+from tests.chassis.events.ledger import Ledger, rows_sent, say, sent
 from tests.chassis.events.waiting import eventually, running
 
 STREAM = "BODEGA_ORDER"
@@ -164,7 +166,7 @@ async def test_a_broker_that_lost_only_the_end_is_told_the_end_again(
     for number in range(5):
         await connection.jetstream.publish("bodega.order.x", headers={MESSAGE_ID: f"other-{number}"})
     await speaker.transact(
-        lambda session: session._connection.execute("UPDATE outbox SET stream_epoch = ?", (stream.epoch,))
+        lambda session: session.run(Statement(sa.update(sent).values(stream_epoch=stream.epoch)))
     )
 
     async with running(relay(speaker, jetstream).run()):

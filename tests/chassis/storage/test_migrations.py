@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from services.chassis.events import inbox, outbox
 from services.chassis.storage import event_store, idempotency, migrations
+from tests.databases import Databases
 
 ENV = """
 import sqlalchemy as sa
@@ -40,17 +41,17 @@ def tables() -> sa.MetaData:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'migrated.db'}"
+def url(databases: Databases) -> str:
+    return databases.new("migrated")
 
 
 @pytest.fixture
-def scripts(tmp_path: Path, tables: sa.MetaData) -> Path:
+def scripts(databases: Databases, tmp_path: Path, tables: sa.MetaData) -> Path:
     """Migrations as a service has them, made by `draft`."""
     made = tmp_path / "with 100% odd name" / "migrations"
     (made / "versions").mkdir(parents=True)
     (made / "env.py").write_text(ENV)
-    drafted = migrations.draft(f"sqlite:///{tmp_path / 'empty.db'}", tables)
+    drafted = migrations.draft(databases.new("empty"), tables)
     _write(made, "0001", None, drafted)
     return made
 

@@ -15,7 +15,7 @@ from services.kernel.clock import SystemClock
 from tests.chassis.storage.notebook import Notes, Transaction, notes
 from tests.databases import SERVER, VIOLATIONS, connected, only_postgresql
 
-pytestmark = only_postgresql
+pytestmark = [only_postgresql, pytest.mark.usefixtures("databases")]
 
 SAY = Statement(sa.update(notes).where(notes.c.id == sa.bindparam("of_id")).values(text=sa.bindparam("said")))
 TEXTS = Statement(sa.select(notes.c.id, notes.c.text).order_by(notes.c.id))
