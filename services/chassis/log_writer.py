@@ -3,7 +3,10 @@
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeAlias
+
+Line: TypeAlias = bytes | Callable[[], bytes]
+"""A whole line, or what renders it."""
 
 LINES_MAX: Final = 10_000  # a few seconds at full load; beyond it lines are counted and dropped
 INTERVAL_S: Final = 0.1  # lines gather this long, so that a busy server makes ten writes a second
@@ -23,13 +26,13 @@ class LogWriter:
         self._lines_max = lines_max
         self._lost_line = lost_line
         self._lost = 0
-        self._lines: deque[bytes] = deque()
+        self._lines: deque[Line] = deque()
         self._waiting = threading.Event()
         self._hurry = threading.Event()
         self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def put(self, line: bytes, *, urgent: bool = False) -> None:
+    def put(self, line: Line, *, urgent: bool = False) -> None:
         """Queues a line; urgent ones are written at once, and those before them."""
         if len(self._lines) >= self._lines_max:
             self._lost += 1
@@ -64,7 +67,12 @@ class LogWriter:
                 self._write()
 
     def _write(self) -> None:
-        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        lines = list[bytes]()
+        for _ in range(len(self._lines)):
+            try:
+                lines.append(rendered(self._lines.popleft()))
+            except Exception:  # noqa: BLE001 (one odd line must not take the others with it)
+                self._lost += 1
         if self._lost and self._lost_line is not None:
             lost, self._lost = self._lost, 0
             lines.append(self._lost_line(lost))
@@ -74,3 +82,7 @@ class LogWriter:
                 self._stream.flush()
             except (OSError, ValueError):
                 pass  # the reader is gone; there is nobody left to tell
+
+
+def rendered(line: Line) -> bytes:
+    return line if isinstance(line, bytes) else line()

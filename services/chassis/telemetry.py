@@ -8,12 +8,14 @@ trace, its caller and its labels. Messages of callers are never logged; where on
 import atexit
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Final, Protocol
+from functools import partial
+from typing import Any, BinaryIO, Final, NamedTuple, Protocol
 
 import orjson
 from google.protobuf import any_pb2
@@ -21,7 +23,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from services.chassis import context
-from services.chassis.log_writer import LogWriter
+from services.chassis.context import RequestContext
+from services.chassis.log_writer import Line, LogWriter, rendered
 from services.chassis.redaction import is_secret
 
 REDACTED: Final = "[redacted]"
@@ -37,6 +40,12 @@ class Logger(Protocol):
 
     def debug(self, event: str, **fields: Any) -> None: ...
     def info(self, event: str, **fields: Any) -> None: ...
+    def info_later(self, event: str, **fields: Any) -> None:
+        """The same for lines so many that they cost something: rendered when written, many in a row.
+
+        What the fields are must not change any more.
+        """
+
     def warning(self, event: str, **fields: Any) -> None: ...
     def error(self, event: str, **fields: Any) -> None: ...
     def exception(self, event: str, **fields: Any) -> None:
@@ -49,12 +58,12 @@ class _Output:
 
     service: str
     level: int
-    put: Callable[[bytes, bool], None]
+    put: Callable[[Line, bool], None]
     flush: Callable[[], None]
 
 
-def _print(line: bytes, _urgent: bool) -> None:  # noqa: FBT001
-    sys.stderr.write(line.decode())
+def _print(line: Line, _urgent: bool) -> None:  # noqa: FBT001
+    sys.stderr.write(rendered(line).decode())
 
 
 _output = _Output("", LEVELS["warning"], _print, lambda: None)
@@ -95,7 +104,7 @@ def captured(level: str = "debug") -> Iterator[list[dict[str, Any]]]:
         _Output(
             _output.service,
             LEVELS[level],
-            lambda line, _urgent: lines.append(orjson.loads(line)),
+            lambda line, _urgent: lines.append(orjson.loads(rendered(line))),
             lambda: None,
         )
     )
@@ -154,6 +163,11 @@ class _Lines:
         if _output.level <= LEVELS["info"]:
             _output.put(_render("info", self._name, event, fields), False)
 
+    def info_later(self, event: str, **fields: Any) -> None:
+        if _output.level <= LEVELS["info"]:
+            then = _Moment(time.time(), context.current())
+            _output.put(partial(_render, "info", self._name, event, fields, then), False)
+
     def warning(self, event: str, **fields: Any) -> None:
         if _output.level <= LEVELS["warning"]:
             _output.put(_render("warning", self._name, event, fields), False)
@@ -184,15 +198,24 @@ def _replace(output: _Output) -> _Output:
     return before
 
 
-def _render(level: str, name: str, event: str, fields: dict[str, Any]) -> bytes:
+class _Moment(NamedTuple):
+    """When something was to be told, and what was at hand."""
+
+    at: float
+    request: RequestContext | None
+
+
+def _render(
+    level: str, name: str, event: str, fields: dict[str, Any], moment: _Moment | None = None
+) -> bytes:
+    at, request = moment or (time.time(), context.current())
     line: dict[str, Any] = {
-        "time": datetime.now(UTC),
+        "time": datetime.fromtimestamp(at, UTC),
         "level": level,
         "service": _output.service,
         "event": event,
         "logger": name,
     }
-    request = context.current()
     if request is not None:
         line["trace_id"] = request.trace.trace_id
         line["span_id"] = request.trace.span_id

@@ -4,8 +4,10 @@ import logging
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from typing import Any, BinaryIO, cast
 
+import orjson
 import pytest
 from bodega.user.v1 import user_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -162,6 +164,31 @@ def test_lines_of_many_threads_are_all_written_and_whole() -> None:
         thread.join(WAIT_S)
     writer.flush()
     assert stream.getvalue() == (b"x" * 50 + b"\n") * 4000
+
+
+def test_a_line_that_cannot_be_rendered_takes_no_other_with_it() -> None:
+    stream = io.BytesIO()
+    writer = LogWriter(stream, lost_line=lambda count: b"lost %d\n" % count)
+    writer.put(b"before\n")
+    writer.put(lambda: orjson.dumps("\ud800"))
+    writer.put(lambda: b"after\n")
+    writer.flush()
+    assert stream.getvalue() == b"before\nafter\nlost 1\n"
+
+
+def test_a_line_rendered_later_is_of_when_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = list[Any]()
+    monkeypatch.setattr(telemetry._output, "put", lambda line, _urgent: kept.append(line))
+    monkeypatch.setattr(telemetry._output, "level", telemetry.LEVELS["info"])
+    at_hand = RequestContext(TraceContext.fresh())
+    began = datetime.now(UTC)
+    with context.working_on(at_hand):
+        log.info_later("placed", lines=3)
+    ended = datetime.now(UTC)
+    with context.working_on(RequestContext(TraceContext.fresh())):
+        line = json.loads(kept[0]())
+    assert (line["event"], line["lines"], line["trace_id"]) == ("placed", 3, at_hand.trace.trace_id)
+    assert began <= datetime.fromisoformat(line["time"]) <= ended
 
 
 def test_a_reader_that_is_gone_is_no_error() -> None:

@@ -28,6 +28,8 @@ def observing(metrics: Metrics, method: Method) -> tuple[Callable[[], None], End
         figures.ended(code, duration_s)
         if reason == OVERLOADED:
             return
-        _log.info("call", method=path, code=code, reason=reason, duration_ms=round(duration_s * 1000, 3))
+        _log.info_later(
+            "call", method=path, code=code, reason=reason, duration_ms=round(duration_s * 1000, 3)
+        )
 
     return figures.begun, ended

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError, Message
 from services.chassis.context import RequestContext
 from services.chassis.contract import ContractError, Method
 from services.chassis.redaction import is_secret
+from services.chassis.server import plain_rules
 from services.chassis.server.gate import Context, Guard
 from services.chassis.status import FieldViolation, InvalidRequest
 from services.kernel.errors import Invalid
@@ -63,7 +64,11 @@ class Validation:
         except (protovalidate.CompilationError, protovalidate.EvaluationError) as error:
             raise ContractError(f"rules of {method.descriptor.input_type.full_name}: {error}") from error
 
+        looks_right = plain_rules.look(method.descriptor.input_type)
+
         def check(request: Any, _call: RequestContext, _context: Context) -> None:
+            if looks_right(request):
+                return
             if violations := collect(request):
                 raise InvalidRequest(
                     [described(method.descriptor.input_type, violation) for violation in violations]
