@@ -331,13 +331,24 @@ class Scene:
         await self.until(lambda: books.violations(self.shop), lambda violations: not violations)
 
 
-def shop_in(home: Path) -> Shop:
-    environment = {
-        name: {**QUICK, **CHEAP_PASSWORDS, failpoints.FILE_VARIABLE: str(failpoint_file(home, name))}
+def shop_in(
+    home: Path,
+    *,
+    environment: Mapping[str, Mapping[str, str]] | None = None,
+    backends: Mapping[str, str] | None = None,
+) -> Shop:
+    """A shop for impatient tests. `environment` and `backends` are as in Shop."""
+    told = {
+        name: {
+            **QUICK,
+            **CHEAP_PASSWORDS,
+            failpoints.FILE_VARIABLE: str(failpoint_file(home, name)),
+            **(environment or {}).get(name, {}),
+        }
         for name in SERVICES
     }
     at_once = RestartPolicy(Backoff(first_s=0.01, max_s=0.01), healthy_after_s=0.0)
-    return Shop(home / "data", environment=environment, restarts=at_once)
+    return Shop(home / "data", environment=told, backends=backends, restarts=at_once)
 
 
 def failpoint_file(home: Path, program: str) -> Path:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.faults.figures import Figure, missed
+from tests.faults.shows import deadlines, failing, hung, storage
+from tests.faults.wired import Wired, wired
 
 Tell = Callable[[str], None]
 
@@ -26,7 +28,70 @@ class Show:
     """In a folder of its own; what was measured. It fails, with an error, if an invariant does not hold."""
 
 
-SHOWS: Final[tuple[Show, ...]] = ()
+def _in_a_shop(
+    play: Callable[[Wired], Awaitable[Sequence[Figure]]],
+) -> Callable[[Path], Awaitable[Sequence[Figure]]]:
+    """In a new shop, in which every invariant must hold in the end."""
+
+    async def run(home: Path) -> Sequence[Figure]:
+        async with wired(home) as stage:
+            figures = await play(stage)
+            await stage.scene.everything_holds()
+            return figures
+
+    return run
+
+
+_FAILING: Final = failing.Lengths(before_s=20, outage_s=60, after_s=30)
+_HUNG: Final = hung.Lengths(before_s=20, hang_s=60, after_s=20)
+
+SHOWS: Final[tuple[Show, ...]] = (
+    Show(
+        "payment-fails",
+        "Payment answers UNAVAILABLE to every call of the order service for 60 s; people order and look.",
+        _in_a_shop(lambda stage: failing.fails(stage, failing.PAYMENT, _FAILING)),
+    ),
+    Show(
+        "inventory-fails",
+        "Inventory answers UNAVAILABLE to every call of the order service for 60 s; people order and look.",
+        _in_a_shop(lambda stage: failing.fails(stage, failing.INVENTORY, _FAILING)),
+    ),
+    Show(
+        "payment-hangs",
+        "For 60 s nothing gets from the order service to payment or back; people order and look.",
+        _in_a_shop(lambda stage: hung.hangs(stage, hung.PAYMENT_OF_ORDER, _HUNG)),
+    ),
+    Show(
+        "order-hangs",
+        "For 60 s nothing gets from the edge to the order service or back; people look at products, too.",
+        _in_a_shop(lambda stage: hung.hangs(stage, hung.ORDER_OF_EDGE, _HUNG)),
+    ),
+    Show(
+        "budgets",
+        "People say how long they wait; order and payment are seen to get what is left of it.",
+        _in_a_shop(lambda stage: deadlines.shrink(stage, chains=300)),
+    ),
+    Show(
+        "leaving",
+        "People leave while payment works for them; the calls along the way are seen to end.",
+        _in_a_shop(lambda stage: deadlines.stop(stage, calls=500)),
+    ),
+    Show(
+        "too-late",
+        "A server that stalls again and again is asked by people with hardly any time.",
+        lambda _home: deadlines.late(calls=2000),
+    ),
+    Show(
+        "broker-hangs",
+        "For 10 s nothing gets to the broker or back; people order.",
+        _in_a_shop(lambda stage: storage.broker_hangs(stage, before_s=20, hang_s=10)),
+    ),
+    Show(
+        "database-stalls",
+        "A commit of the order service takes 8 s; people order and look.",
+        _in_a_shop(lambda stage: storage.database_stalls(stage, before_s=20, stall_s=8)),
+    ),
+)
 
 
 @dataclass(slots=True)

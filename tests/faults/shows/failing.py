@@ -1,0 +1,112 @@
+"""A dependency that fails every call, and comes back."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+
+from services.chassis.policy import circuit
+from tests.faults.crowd import DETAILS, ORDER, Crowd, peak_per_s
+from tests.faults.figures import Figure
+from tests.faults.wired import Way, Wired
+
+# What the product promises.
+AMPLIFICATION_MAX: Final = 1.2  # requests at the innermost service, for each request of a user
+RECOVERY_MAX_S: Final = 10.0
+WINDOW_S: Final = circuit.DEFAULT.buckets * circuit.DEFAULT.bucket_s
+HERD_MAX: Final = 4.0  # times the busiest second before: what waited may come, but not all of it at once
+
+PEOPLE: Final = 6
+PAUSE_S: Final = 0.15
+
+OPEN: Final = float(circuit.State.OPEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """How long everything takes."""
+
+    before_s: float
+    outage_s: float
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """Who answers UNAVAILABLE, to whom, and who is answered all the same."""
+
+    way: Way
+    answered: tuple[str, ...]
+
+
+PAYMENT: Final = Failing(("order", "payment"), answered=(ORDER, DETAILS))
+INVENTORY: Final = Failing(("order", "inventory"), answered=(DETAILS,))  # without prices there are no orders
+
+
+async def fails(stage: Wired, what: Failing, lengths: Lengths) -> Sequence[Figure]:
+    """One service answers UNAVAILABLE to all that order asks; people buy and look at what they bought."""
+    callee = what.way[1]
+    crowd = Crowd(stage.scene, PEOPLE, PAUSE_S)
+    async with (
+        stage.witnessed(what.way) as innermost,
+        crowd.at_home(),
+        crowd.about(ORDER, DETAILS, DETAILS),
+    ):
+        began = time.monotonic()
+        await asyncio.sleep(lengths.before_s)
+        failed = time.monotonic()
+        innermost.refuses = grpc.StatusCode.UNAVAILABLE
+        opening = asyncio.create_task(_opened(stage, what.way))
+        await asyncio.sleep(lengths.outage_s)
+        innermost.refuses = None
+        returned = time.monotonic()
+        await asyncio.sleep(lengths.after_s)
+        ended = time.monotonic()
+        opened = await opening
+    asked, users = innermost.since(failed, returned), crowd.since(failed, returned)
+    refused = next(seen.at for seen in asked if seen.code == "UNAVAILABLE")
+    bad = [one.began + one.took_s for one in crowd.since(returned, ended) if not one.is_good]
+    before, after = innermost.since(began, failed), innermost.since(returned, ended)
+    return [
+        Figure(f"requests of users while {callee} failed", len(users)),
+        Figure(f"requests at {callee} meanwhile", len(asked)),
+        Figure(
+            f"requests at {callee} for each of a user", len(asked) / len(users), at_most=AMPLIFICATION_MAX
+        ),
+        Figure("orders accepted meanwhile", sum(one.is_good for one in users if one.kind == ORDER)),
+        Figure(
+            f"requests of users without an answer ({', '.join(what.answered)})",
+            sum(not one.is_answered for one in users if one.kind in what.answered),
+            at_most=0,
+        ),
+        Figure(
+            "first failure until the circuit was seen open", max(opened - refused, 0.0), "s", at_most=WINDOW_S
+        ),
+        Figure(
+            "return until all answers were whole again",
+            max(bad, default=returned) - returned,
+            "s",
+            at_most=RECOVERY_MAX_S,
+        ),
+        Figure(f"busiest second at {callee} before", peak_per_s(seen.at for seen in before), "requests"),
+        Figure(
+            "busiest second after the return, for each in the busiest before",
+            peak_per_s(seen.at for seen in after) / peak_per_s(seen.at for seen in before),
+            at_most=HERD_MAX,
+        ),
+    ]
+
+
+async def _opened(stage: Wired, way: Way) -> float:
+    """When the caller was first seen to leave some method alone."""
+    caller, _ = way
+
+    async def state() -> list[float]:
+        figures = await stage.figures(caller)
+        return figures.of("grpc_client_circuit_state", target=stage.ways[way].address)
+
+    await stage.scene.until(state, lambda seen: OPEN in seen)
+    return time.monotonic()

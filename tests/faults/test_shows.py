@@ -1,0 +1,62 @@
+"""The shows of `make soak` with outages of seconds: what goes wrong here goes wrong everywhere."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.faults.figures import missed
+from tests.faults.shows import deadlines, failing, hung, storage
+from tests.faults.shows.failing import Failing
+from tests.faults.shows.hung import Hang
+from tests.faults.wired import Wired, wired
+
+STOPPED_MAX_BUSY_MS = 500  # other tests have the machine, too; `make soak` asks for the promised 100
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wired]:
+    async with wired(tmp_path_factory.mktemp("wired")) as stage:
+        yield stage
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def holding(stage: Wired) -> AsyncIterator[None]:
+    """Every invariant, after each show."""
+    yield
+    await stage.scene.everything_holds()
+
+
+@pytest.mark.parametrize("what", [failing.PAYMENT, failing.INVENTORY])
+async def test_who_fails_is_left_alone_and_found_again(stage: Wired, what: Failing) -> None:
+    lengths = failing.Lengths(before_s=1.5, outage_s=3, after_s=2)
+    assert missed(await failing.fails(stage, what, lengths)) == []
+
+
+@pytest.mark.parametrize("what", [hung.PAYMENT_OF_ORDER, hung.ORDER_OF_EDGE])
+async def test_who_hangs_keeps_nobody_else_from_being_answered(stage: Wired, what: Hang) -> None:
+    lengths = hung.Lengths(before_s=3, hang_s=3.5, after_s=1)
+    assert missed(await hung.hangs(stage, what, lengths)) == []
+
+
+async def test_every_hop_is_left_less_time(stage: Wired) -> None:
+    assert missed(await deadlines.shrink(stage, chains=24)) == []
+
+
+async def test_what_nobody_waits_for_stops(stage: Wired) -> None:
+    figures = await deadlines.stop(stage, calls=50, stopped_max_ms=STOPPED_MAX_BUSY_MS)
+    assert missed(figures) == []
+
+
+async def test_what_is_late_is_not_begun() -> None:
+    assert missed(await deadlines.late(calls=300, stopped_max_ms=STOPPED_MAX_BUSY_MS)) == []
+
+
+async def test_a_broker_that_hangs_delays_no_order(stage: Wired) -> None:
+    assert missed(await storage.broker_hangs(stage, before_s=1.5, hang_s=3)) == []
+
+
+async def test_a_database_that_stalls_holds_up_writes_alone(stage: Wired) -> None:
+    assert missed(await storage.database_stalls(stage, before_s=1.5, stall_s=2)) == []

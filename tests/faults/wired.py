@@ -1,0 +1,129 @@
+"""A scene whose programs reach each other by ways that can be troubled."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from services.cli.data_folder import SERVICES
+from tests.faults.proxy import Proxy
+from tests.faults.scene import Scene, shop_in
+from tests.faults.witness import Witness
+
+Way = tuple[str, str]
+"""Who calls, and whom."""
+
+NATS: Final = "nats"
+GATEWAY: Final = "gateway"
+EVERYONE: Final = "everyone"  # the broker has one way for all
+
+WAYS: Final[tuple[Way, ...]] = (
+    (GATEWAY, "order"),
+    ("order", "user"),
+    ("order", "inventory"),
+    ("order", "payment"),
+    (EVERYONE, NATS),
+)
+
+
+@dataclass
+class Wired:
+    """A scene and its ways."""
+
+    scene: Scene
+    ways: Mapping[Way, Proxy]
+
+    @asynccontextmanager
+    async def witnessed(self, way: Way) -> AsyncIterator[Witness]:
+        """Every call on that way is seen until the block is left."""
+        caller, callee = way
+        shop = self.scene.shop.endpoints
+        service = shop.identity(callee)
+        mine = shop.identity(caller)
+        assert service is not None
+        assert mine is not None
+
+        def target() -> str:
+            return self.scene.shop.endpoints.services[callee].mesh
+
+        async with Witness(callee, mine, service, target) as witness:
+            self.ways[way].lead_to(witness.address)
+            try:
+                yield witness
+            finally:
+                self.ways[way].lead_to(target)
+
+    def pid(self, program: str) -> int:
+        """Raises AssertionError if it does not run."""
+        shop = self.scene.shop.endpoints
+        pid = shop.gateway_pid if program == GATEWAY else shop.services[program].pid
+        assert pid is not None
+        return pid
+
+    async def figures(self, service: str) -> "Figures":
+        """What the service says on its page of metrics."""
+        at = self.scene.shop.endpoints.services[service].http
+        async with httpx.AsyncClient() as client:
+            page = await client.get(f"http://{at}/metrics", timeout=5.0)
+        return Figures(page.text)
+
+
+class Figures:
+    """A page of metrics."""
+
+    def __init__(self, text: str) -> None:
+        self._samples = [
+            sample for family in text_string_to_metric_families(text) for sample in family.samples
+        ]
+
+    def of(self, name: str, **labels: str) -> list[float]:
+        """Values of those samples that have all these labels."""
+        return [
+            sample.value
+            for sample in self._samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+
+
+@asynccontextmanager
+async def wired(home: Path) -> AsyncIterator[Wired]:
+    """A new shop with a buyer and something to buy, every way open."""
+    scenes: list[Scene] = []
+
+    def target(service: str) -> str:
+        shop = scenes[0].shop.endpoints
+        return shop.nats.removeprefix("nats://") if service == NATS else shop.services[service].mesh
+
+    async with AsyncExitStack() as open_ways:
+        ways = {
+            way: await open_ways.enter_async_context(Proxy(lambda callee=way[1]: target(callee)))  # type: ignore[misc]
+            for way in WAYS
+        }
+        scenes.append(Scene(shop_in(home, environment=_told(ways), backends=_backends(ways)), home))
+        (scene,) = scenes
+        try:
+            await scene.open()
+            await scene.furnish()
+            yield Wired(scene, ways)
+        finally:
+            await scene.close()
+
+
+def _told(ways: Mapping[Way, Proxy]) -> dict[str, dict[str, str]]:
+    """What services are told of their ways, by name of the service."""
+    told = {
+        name: {f"BODEGA_{name}__NATS_URL".upper(): f"nats://{ways[EVERYONE, NATS].address}"}
+        for name in SERVICES
+    }
+    for (caller, callee), way in ways.items():
+        if caller in told:
+            told[caller][f"BODEGA_{caller}__{callee}_TARGET".upper()] = way.address
+    return told
+
+
+def _backends(ways: Mapping[Way, Proxy]) -> dict[str, str]:
+    return {callee: way.address for (caller, callee), way in ways.items() if caller == GATEWAY}
