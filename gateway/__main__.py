@@ -5,6 +5,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,10 +20,11 @@ from gateway.bodies import BODY_BYTES_MAX
 from gateway.descriptors import BadDescriptorSet
 from gateway.limits import Plan
 from gateway.site import CannotServe
-from services.chassis import config, failpoints, telemetry
+from services.chassis import config, failpoints, telemetry, tracing
 from services.chassis.config import SettingsRefused
 from services.chassis.identity.config import IdentitySettings
 from services.chassis.tls import TlsFiles
+from services.chassis.tracing.config import TracingSettings
 
 _EXIT_CANNOT_SERVE: Final = 2
 
@@ -32,6 +34,8 @@ CALLER_LIMIT: Final = "1200/minute"
 
 LIMIT_STORE_SECRET: Final = "BODEGA_GATEWAY__LIMIT_STORE"  # noqa: S105 (its name)
 """The variable, or in lower case the file in the secrets directory."""
+
+_UNTOLD: Final = TracingSettings()
 
 _log = telemetry.logger("gateway")
 
@@ -43,11 +47,14 @@ def main() -> int:
         if arguments.production:
             _check_production(arguments)
         settings = _settings(arguments)
+        tracing.configure(settings.tracing, service="gateway")
         gateway = app.build(descriptors.read(arguments.descriptor_set), arguments.backend, settings)
         uvloop.run(_serve(gateway))
     except (BadDescriptorSet, CannotServe) as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 (for whoever typed the command)
         return _EXIT_CANNOT_SERVE
+    finally:
+        tracing.close()
     return 0
 
 
@@ -66,6 +73,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         https_only=arguments.https_only,
         mesh=_mesh(arguments),
         backend_plaintext=arguments.backend_plaintext,
+        tracing=_tracing(arguments),
     )
 
 
@@ -159,6 +167,25 @@ def _arguments() -> argparse.Namespace:
     mesh.add_argument(
         "--backend-plaintext", action="store_true", help="plaintext may leave this machine, to a sidecar say"
     )
+    spans = parser.add_argument_group("tracing")
+    spans.add_argument(
+        "--otlp-endpoint",
+        default="",
+        metavar="URL",
+        help="a collector, e.g. http://localhost:4317; none by default",
+    )
+    spans.add_argument(
+        "--sample-ratio",
+        type=float,
+        default=_UNTOLD.sample_ratio,
+        help="of how many requests there are spans",
+    )
+    spans.add_argument(
+        "--slow-seconds",
+        type=float,
+        default=_UNTOLD.slow_s,
+        help="requests that take this long have one always",
+    )
     parser.add_argument(
         "--production", action="store_true", help="refuses what only laptops may do, with its reason"
     )
@@ -175,6 +202,18 @@ def _mesh(arguments: argparse.Namespace) -> TlsFiles | None:
     return TlsFiles(
         certificate=arguments.mesh_certificate, key=arguments.mesh_key, authorities=arguments.mesh_authorities
     )
+
+
+def _tracing(arguments: argparse.Namespace) -> TracingSettings:
+    told = {
+        "otlp_endpoint": arguments.otlp_endpoint,
+        "sample_ratio": arguments.sample_ratio,
+        "slow_s": arguments.slow_seconds,
+    }
+    try:
+        return TracingSettings.model_validate(told)
+    except ValidationError as error:
+        raise CannotServe("; ".join(_mistakes(error))) from None
 
 
 def _rates(arguments: argparse.Namespace) -> Plan:
@@ -222,10 +261,12 @@ def _identity(arguments: argparse.Namespace) -> IdentitySettings | None:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CannotServe(f"cannot read {path}: {error}") from None
     except ValidationError as error:
-        mistakes = "; ".join(
-            f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors()
-        )
-        raise CannotServe(f"{path}: {mistakes}") from None
+        raise CannotServe(f"{path}: {'; '.join(_mistakes(error))}") from None
+
+
+def _mistakes(error: ValidationError) -> Iterator[str]:
+    for mistake in error.errors():
+        yield f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}"
 
 
 def _port(text: str) -> int:

@@ -33,6 +33,8 @@ from services.chassis.identity.tokens import Issuer, Tokens
 from services.chassis.policy import circuit
 from services.chassis.policy.limiter import Range
 from services.chassis.tls import TlsFiles, TlsRefused
+from services.chassis.tracing.config import TracingSettings
+from services.chassis.tracing.sampling import Sampling
 from services.kernel.clock import Clock, SystemClock
 
 # As long as the longest deadline would keep an orchestrator waiting; most answers take milliseconds.
@@ -94,6 +96,9 @@ class Settings:
     """When a method that fails is left alone."""
 
     streams: Limits = field(default_factory=Limits)
+
+    tracing: TracingSettings = field(default_factory=TracingSettings)
+    """Of which requests there are spans. Where those go, a process is told once: `tracing.configure`."""
 
 
 @dataclass(slots=True)
@@ -184,6 +189,7 @@ async def running(gateway: Gateway) -> AsyncIterator[Running]:
         addresses=gateway.addresses,
         rates=gateway.rates,
         body_bytes_max=settings.body_bytes_max,
+        sampling=Sampling(settings.tracing.ratio),
     )
     listeners = [_listen(settings.host, settings.port)]
     servers = [_server(edge, settings)]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import grpc
 
-from gateway import bodies, errors, headers
+from gateway import bodies, errors, headers, spans
 from gateway.access import Access
 from gateway.addresses import Addresses
 from gateway.api_keys import digest_of
@@ -36,6 +36,7 @@ from services.chassis.identity.caller import NOBODY, Caller
 from services.chassis.server.address import CLIENT_ADDRESS
 from services.chassis.server.deadline import DeadlineExceeded
 from services.chassis.server.shedding import WAITS_S, Overloaded, Refusals
+from services.chassis.tracing.sampling import NO_SAMPLING, Sampling
 from services.kernel.errors import DomainError
 
 # What the edge keeps to answer in time when its backend does not, or a tenth of what there is. (It also makes
@@ -66,6 +67,7 @@ class Edge:
         addresses: Addresses | None = None,
         rates: RateLimits | None = None,
         body_bytes_max: int = BODY_BYTES_MAX,
+        sampling: Sampling = NO_SAMPLING,
     ) -> None:
         """`documents`: by path, what is answered where no rule takes it. `access`: None lets in everyone and
         hands on whatever they give as their authorization.
@@ -76,6 +78,7 @@ class Edge:
         self._nowhere = site.metrics.route("", "")
         self._documents = documents or {}
         self.hygiene = hygiene or Hygiene()
+        self.sampling = sampling
         self.access = access
         self.addresses = addresses or Addresses()
         self.rates = rates
@@ -188,7 +191,7 @@ class _Exchange:
 
     async def run(self) -> None:
         try:
-            incoming = headers.read(self._scope["headers"])
+            incoming = headers.read(self._scope["headers"], self._edge.sampling)
         except Refusal as refusal:
             await self._refuse(refusal.failure, headers.ids(self._scope["headers"]))
             return
@@ -214,7 +217,7 @@ class _Exchange:
         finally:
             if self._is_counted:
                 self._leave(status)
-        self._done(status, incoming.request_id)
+        self._done(status, incoming.request_id, incoming)
 
     async def _answer(self, incoming: Incoming) -> int:
         scope, edge = self._scope, self._edge
@@ -412,7 +415,7 @@ class _Exchange:
         else:
             limiter.leave()
 
-    def _done(self, status: int, request_id: str) -> None:
+    def _done(self, status: int, request_id: str, incoming: Incoming | None = None) -> None:
         seconds = time.perf_counter() - self._started
         route, ended = self._route, self._ended
         (self._edge.nowhere if route is None else route.metrics).answered(
@@ -420,6 +423,8 @@ class _Exchange:
         )
         if self._is_shed:
             return  # told of together
+        if incoming is not None:
+            spans.write(incoming, self._scope["method"], route, status, seconds)
         more = {} if ended is None else {"outcome": ended.outcome, "messages": ended.messages}
         _log.info(
             "request",

@@ -15,6 +15,7 @@ from grpc.aio import Metadata
 
 from gateway.errors import malformed
 from services.chassis.context import STALE, TraceContext
+from services.chassis.tracing.sampling import NO_SAMPLING, Sampling
 
 AUTHORIZATION: Final = b"authorization"
 API_KEY: Final = b"x-api-key"
@@ -109,6 +110,9 @@ class Incoming:
 
     idempotency_key: str | None
     trace: TraceContext
+    parent_id: str
+    """The client's own place in it; empty if it names none."""
+
     request_id: str
     content_type: bytes | None
     content_encoding: bytes | None
@@ -145,7 +149,7 @@ def ids(raw: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
     return _ids(found)
 
 
-def read(raw: Iterable[tuple[bytes, bytes]]) -> Incoming:
+def read(raw: Iterable[tuple[bytes, bytes]], sampling: Sampling = NO_SAMPLING) -> Incoming:
     """Raises Refusal (400) for a header that is given twice or does not parse."""
     found: dict[bytes, bytes] = {}
     for name, value in raw:
@@ -159,7 +163,7 @@ def read(raw: Iterable[tuple[bytes, bytes]]) -> Incoming:
     request_id, correlation_id = _ids(found)
     sent = found.get(b"traceparent")
     parent = TraceContext.parse(sent.decode("latin-1")) if sent else None
-    trace = parent.child() if parent else TraceContext.fresh()
+    trace = sampling.from_stranger(parent)
     if parent is None:
         found.pop(b"tracestate", None)  # it belongs to a parent there is not
     text, id_text = str(trace), request_id.decode()
@@ -177,6 +181,7 @@ def read(raw: Iterable[tuple[bytes, bytes]]) -> Incoming:
         _timeout_s(found),
         None if key is None else _idempotency_key(key),
         trace,
+        "" if parent is None else parent.span_id,
         id_text,
         found.get(b"content-type"),
         found.get(b"content-encoding"),

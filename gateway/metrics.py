@@ -5,6 +5,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from services.chassis import tracing
 from services.chassis.metrics import BUCKETS_S
 
 _ROUTE: Final = ("http_method", "http_route")
@@ -36,6 +37,10 @@ class Metrics:
         self._ends = Counter(
             "http_server_stream_ends", "How streams ended.", (*_ROUTE, "outcome"), registry=self.registry
         )
+
+        Gauge(
+            "tracing_spans_lost", "Spans that the collector did not get.", registry=self.registry
+        ).set_function(tracing.lost)
 
     def rate_limited(self, limit: str) -> None:
         """Counts a request that this limit refused."""

@@ -77,8 +77,9 @@ class Shop:
     variables for programs by name, `database` the address of a PostgreSQL server for a folder that is
     new or had its databases there before, `backends` where the edge finds services by name, if there is
     something in between. `replicas` says of which services there are several: they are the programs
-    `order-1`, `order-2` then, and what is meant for `order` is for each of them. Starting raises Refused
-    if it cannot be done here, and then leaves nothing running.
+    `order-1`, `order-2` then, and what is meant for `order` is for each of them. Spans, of so many
+    requests, go to the collector at `otlp`. Starting raises Refused if it cannot be done here, and then
+    leaves nothing running.
     """
 
     def __init__(
@@ -91,6 +92,8 @@ class Shop:
         replicas: Mapping[str, int] | None = None,
         environment: Mapping[str, Mapping[str, str]] | None = None,
         backends: Mapping[str, str] | None = None,
+        otlp: str = "",
+        sample_ratio: float = 1.0,
         restarts: RestartPolicy | None = None,
         on_notice: Callable[[Notice], None] = lambda _notice: None,
     ) -> None:
@@ -104,6 +107,7 @@ class Shop:
         self._instances = {name: _instances(name, (replicas or {}).get(name, 1)) for name in SERVICES}
         self._environment = environment or {}
         self._backends = backends or {}
+        self._tracing = {"otlp_endpoint": otlp, "sample_ratio": sample_ratio} if otlp else {}
         self._restarts = restarts
         self._on_notice = on_notice
         self._certificates = Certificates(self.folder.certificates)
@@ -340,6 +344,7 @@ class Shop:
             f"--mesh-certificate={self._certificates.of(GATEWAY)}",
             f"--mesh-authorities={self._certificates.authorities(GATEWAY)}",
             *(f"--limit-exempt={network}" for network in _THIS_MACHINE),
+            *(f"--{key.replace('_', '-')}={value}" for key, value in self._tracing.items()),
         )
 
     def _mesh(self, service: str) -> str:
@@ -362,6 +367,7 @@ class Shop:
             "flags_file": self.folder.flags,
             "drain_grace_s": DRAIN_GRACE_S,
         }
+        settings |= {f"tracing__{key}": value for key, value in self._tracing.items()}
         if name != "user":  # which signs, and reads its own table
             settings["identity__keys_target"] = mesh["user"]
         if name == "order":

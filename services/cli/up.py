@@ -24,6 +24,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def up(
     data: DataOption = DEFAULT,
+    *,
     gateway_port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port of the REST edge; 0: any free one.")
     ] = GATEWAY_PORT,
@@ -42,6 +43,12 @@ def up(
             metavar="SERVICE=N,…", help="Several processes of a service, e.g. order=2; on PostgreSQL only."
         ),
     ] = "",
+    otlp: Annotated[
+        str, typer.Option(metavar="URL", help="Spans go to this collector, e.g. http://localhost:4317.")
+    ] = "",
+    sample_ratio: Annotated[
+        float, typer.Option(min=0, max=1, help="Of how many requests there are spans.")
+    ] = 1.0,
 ) -> None:
     """Run the shop: broker, five services and the REST edge. Ctrl-C stops it."""
     from services.cli.shop import Shop  # noqa: PLC0415 (heavy)
@@ -52,6 +59,8 @@ def up(
         grpc_port_base=grpc_port_base,
         database=database,
         replicas=_counts(replicas),
+        otlp=otlp,
+        sample_ratio=sample_ratio,
         on_notice=_show,
     )
     asyncio.run(_run(shop))

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from services.chassis import context, failpoints, telemetry
+from services.chassis import context, failpoints, telemetry, tracing
 from services.chassis.context import RequestContext, TraceContext
 from services.chassis.fault import PlayedFault
 from services.chassis.feed import Feed
 from services.chassis.identity.caller import Caller
 from services.chassis.policy.backoff import Backoff
 from services.chassis.storage.database import Store
+from services.chassis.tracing import names
 from services.kernel import errors
 from services.kernel.clock import Clock
 from services.order import domain, facts
@@ -147,7 +148,8 @@ class Saga:
 
     async def _work_on(self, drive: Drive, order: Order | None) -> None:
         request = RequestContext(
-            trace=TraceContext.continued(drive.traceparent),
+            # The order's own place, not one below it: a span of the drive would be lost with its driver.
+            trace=TraceContext.parse(drive.traceparent) or TraceContext.fresh(),
             caller=ITSELF,
             labels={"order_id": drive.order_id},
         )
@@ -178,7 +180,7 @@ class Saga:
                 # The point of no return: a cancel that came first is seen here.
                 order = await self._append(order)
             began = self._clock.monotonic()
-            answer = await self._ask(order, step)
+            answer = await self._ask(order, step, drive.attempts + 1)
             slow = self._clock.monotonic() - began > QUICK_S
             now = self._clock.now()
             match answer:
@@ -196,13 +198,15 @@ class Saga:
                 order = await self._append(order)
         await self._append(order)
 
-    async def _ask(self, order: Order, step: Step) -> Answer:
-        try:
-            await failpoints.areach(BEFORE_CALL[step])
-            answer = await self._participants.ask(order, step)
-            await failpoints.areach(AFTER_CALL[step])
-        except PlayedFault as fault:
-            return Unknown(fault.code.name)
+    async def _ask(self, order: Order, step: Step, attempt: int) -> Answer:
+        with tracing.working(f"saga {step}", {names.ORDER: order.id, names.ATTEMPT: attempt}) as span:
+            try:
+                await failpoints.areach(BEFORE_CALL[step])
+                answer = await self._participants.ask(order, step)
+                await failpoints.areach(AFTER_CALL[step])
+            except PlayedFault as fault:
+                answer = Unknown(fault.code.name)
+            span[names.OUTCOME] = type(answer).__name__.lower()
         return answer
 
     def _is_out_of_patience(self, drive: Drive, step: Step) -> bool:

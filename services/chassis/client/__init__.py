@@ -152,7 +152,10 @@ class Channel(grpc.aio.Channel):
         response_deserializer: Any = None,
         _registered_method: bool | None = None,  # noqa: FBT001
     ) -> Callable[..., grpc.aio.UnaryStreamCall[Any, Any]]:
-        """Streams are traced and end with the current request, or when old; who reads one resumes it then."""
+        """Streams are traced, and end with the current request, or when old; who reads one resumes it then.
+
+        They are no span of their own: their server's says it all.
+        """
         declared = self._declared(method)
         wire = self._line.unary_stream(method, request_serializer, response_deserializer)
 
@@ -166,7 +169,7 @@ class Channel(grpc.aio.Channel):
             stream: grpc.aio.UnaryStreamCall[Any, Any] = wire(
                 request,
                 timeout=given_s,
-                metadata=(*(metadata or ()), *inherited()),
+                metadata=(*(metadata or ()), *inherited(is_span=False)),
             )
             return stream
 

@@ -28,12 +28,13 @@ class Inherited:
         return inheriting
 
 
-def inherited() -> Metadata:
-    """The metadata of a call made now."""
+def inherited(*, is_span: bool = True) -> Metadata:
+    """The metadata of a call made now; one that is no span of its own takes place in ours."""
     request = context.current()
     if request is None:
         return ((TRACEPARENT, str(TraceContext.fresh())),)
-    trace, caller = (TRACEPARENT, str(request.trace.child())), request.caller
+    place = request.trace.child() if is_span else request.trace
+    trace, caller = (TRACEPARENT, str(place)), request.caller
     if caller.token:
         return (trace, (AUTHORIZATION, BEARER + caller.token))
     return (trace, (ON_BEHALF_OF, caller.on_behalf_of)) if caller.on_behalf_of else (trace,)

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias
 from google.protobuf.message import Message
 
 from services.chassis.contract import Method
+from services.chassis.tracing import Event
 
 
 @dataclass(slots=True)
@@ -21,6 +22,9 @@ class Outgoing:
 
     deadline: float = 0.0
     """Monotonic second by which the call, retries included, must be over."""
+
+    failures: tuple[Event, ...] = ()
+    """Attempts that came to nothing and were not the last."""
 
 
 Send: TypeAlias = Callable[[Outgoing], Awaitable[Any]]

@@ -4,6 +4,7 @@ Only UNAVAILABLE and an explicit RetryInfo; only reads and idempotent writes; wi
 the target's budget. The server has the last word: `grpc-retry-pushback-ms` (gRFC A6).
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from services.chassis.context import PUSHBACK
 from services.chassis.contract import Method
 from services.chassis.policy.backoff import Backoff
 from services.chassis.policy.budget import RetryBudget
+from services.chassis.tracing import Event, names
 
 ATTEMPTS_MAX: Final = 3  # what a third attempt does not mend, a fourth seldom does
 BACKOFF: Final = Backoff(first_s=0.1, max_s=2.0)
@@ -54,7 +56,9 @@ class Retry:
                     wait_s = self._wait_s(error, failures, call.deadline)
                     if wait_s is None:
                         raise
+                    error_code = error.code().name
                 self._on_retry(method)
+                call.failures += (_noted(error_code, failures),)
                 await self._sleep(wait_s)
                 call.metadata = (*metadata, (ATTEMPTS_KEY, str(failures)))
 
@@ -68,6 +72,10 @@ class Retry:
         if wait_s is None or self._monotonic() + wait_s >= deadline:
             return None
         return wait_s if self._budget.withdraw() else None
+
+
+def _noted(code: str, failures: int) -> Event:
+    return Event("attempt failed", time.time_ns(), {names.RPC_STATUS: code, names.ATTEMPT: failures})
 
 
 def asked_wait_s(error: grpc.aio.AioRpcError, backoff_s: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Metrics of the calls made, each counted once however many attempts it took."""
+"""Metrics and spans of the calls made, each counted once however many attempts it took."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 
 from services.chassis.client.layer import Outgoing, Send
+from services.chassis.client.spans import tracing_of
 from services.chassis.contract import Method
 from services.chassis.metrics import Metrics
 
@@ -18,6 +19,7 @@ class Telemetry:
 
     def around(self, method: Method, inner: Send) -> Send:
         figures, monotonic = self._metrics.called(method), self._monotonic
+        traced = tracing_of(method)
 
         async def measured(call: Outgoing) -> Any:
             begun = monotonic()
@@ -29,7 +31,9 @@ class Telemetry:
                 code = _code(error)
                 raise
             finally:
-                figures.ended(code, monotonic() - begun)
+                duration_s = monotonic() - begun
+                figures.ended(code, duration_s)
+                traced(call, code, duration_s)
 
         return measured
 

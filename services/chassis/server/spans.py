@@ -2,18 +2,13 @@
 
 import time
 from collections.abc import Callable
-from typing import Final
 
 from services.chassis import tracing
 from services.chassis.context import TRACEPARENT, RequestContext, TraceContext
 from services.chassis.contract import Method
 from services.chassis.server.telemetry import OVERLOADED
 from services.chassis.tracing import Kind, Span, names
-
-# The server's fault (https://opentelemetry.io/docs/specs/semconv/rpc/grpc/); others are the caller's.
-FAILURES: Final = frozenset(
-    {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
-)
+from services.chassis.tracing.calls import FAILURES, attributes
 
 Traced = Callable[[RequestContext, str, str, float], None]
 
@@ -36,9 +31,9 @@ def tracing_of(method: Method) -> Traced:
 def _write(path: str, call: RequestContext, code: str, reason: str, duration_s: float) -> None:
     ended_ns = time.time_ns()
     parent = TraceContext.parse(call.metadata.get(TRACEPARENT))
-    attributes = {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: path, names.RPC_STATUS: code}
+    told = attributes(path, code)
     if reason:
-        attributes[names.REASON] = reason
+        told[names.REASON] = reason
     tracing.write(
         Span(
             path,
@@ -47,7 +42,7 @@ def _write(path: str, call: RequestContext, code: str, reason: str, duration_s: 
             parent.span_id if parent else "",
             ended_ns - int(duration_s * 1e9),
             ended_ns,
-            attributes,
+            told,
             (reason or code) if code in FAILURES else "",
         )
     )

@@ -163,19 +163,21 @@ def write(span: Span) -> None:
 
 
 @contextmanager
-def working(name: str, kind: Kind = Kind.INTERNAL, **attributes: Value) -> Iterator[None]:
+def working(
+    name: str, attributes: Mapping[str, Value], kind: Kind = Kind.INTERNAL
+) -> Iterator[dict[str, Value]]:
     """What happens inside is a span of its own, if the request at hand is sampled.
 
-    Attributes are given with underscores for dots. What is noted on the request inside is gone afterwards.
+    Yields its attributes, for what is known only later. What is noted on the request inside stays inside.
     """
-    parent, request = sampled(), context.current()
+    parent, request, told = sampled(), context.current(), {**attributes}
     if parent is None or request is None:
-        yield
+        yield told
         return
     inner = copy.copy(request)
     inner.trace = parent.child()
-    with context.working_on(inner), written(name, kind, inner.trace, parent.span_id, _dotted(attributes)):
-        yield
+    with context.working_on(inner), written(name, kind, inner.trace, parent.span_id, told):
+        yield told
 
 
 @contextmanager
@@ -198,7 +200,3 @@ def problem(error: BaseException) -> str:
     if isinstance(error, DomainError):
         return ""
     return CANCELLED if isinstance(error, asyncio.CancelledError) else type(error).__name__
-
-
-def _dotted(attributes: Mapping[str, Value]) -> dict[str, Value]:
-    return {name.replace("_", "."): value for name, value in attributes.items()}

@@ -25,12 +25,13 @@ MESSAGING_DESTINATION: Final = "messaging.destination.name"
 MESSAGING_MESSAGE_ID: Final = "messaging.message.id"
 MESSAGING_CONSUMER: Final = "messaging.consumer.group.name"
 
-SERVER_ADDRESS: Final = "server.address"
-
 # Ours, where the conventions have none.
 REASON: Final = "bodega.reason"
 """Why a call was refused, as clients are told."""
 
-STEP: Final = "bodega.saga.step"
 ATTEMPT: Final = "bodega.attempt"
+"""The first is 1."""
+
 OUTCOME: Final = "bodega.outcome"
+ORDER: Final = "bodega.order.id"
+NOTIFICATION: Final = "bodega.notification.id"

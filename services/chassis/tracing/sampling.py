@@ -28,9 +28,9 @@ class Sampling:
         self._is_neighbour = is_neighbour
         self._random = random
 
-    def from_stranger(self, traceparent: str | None) -> TraceContext:
-        """A new place below what a browser, or any guest, says."""
-        return self._decided(TraceContext.continued(traceparent))
+    def from_stranger(self, parent: TraceContext | None) -> TraceContext:
+        """A new place below that of a browser, or any guest, if they name one."""
+        return self._decided(TraceContext.fresh() if parent is None else parent.child())
 
     def from_anyone(self, traceparent: str | None, connection: Any) -> TraceContext:
         """The same where neighbours call too. Who calls is asked only where it matters: it takes 5 µs."""

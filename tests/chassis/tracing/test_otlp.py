@@ -11,7 +11,6 @@ from opentelemetry.semconv._incubating.attributes import rpc_attributes as rpc
 from opentelemetry.semconv.attributes import db_attributes as db
 from opentelemetry.semconv.attributes import error_attributes as error
 from opentelemetry.semconv.attributes import http_attributes as http
-from opentelemetry.semconv.attributes import server_attributes as server
 
 from services.chassis import telemetry, tracing
 from services.chassis.context import TraceContext
@@ -108,7 +107,7 @@ def test_attributes_are_named_as_the_conventions_name_them() -> None:
     ours = {value for name, value in vars(names).items() if name.isupper() and value.count(".")}
     conventions = {
         value
-        for module in (db, error, http, messaging, rpc, server)
+        for module in (db, error, http, messaging, rpc)
         for value in vars(module).values()
         if isinstance(value, str)
     }

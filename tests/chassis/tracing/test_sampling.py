@@ -43,7 +43,10 @@ def test_at_a_service(traceparent: str | None, neighbour: bool, ratio: float, sa
 @pytest.mark.parametrize("traceparent", [ABSENT, YES, NO, MANGLED])
 @pytest.mark.parametrize(("ratio", "sampled"), [(0.0, False), (0.4, False), (0.6, True), (1.0, True)])
 def test_at_the_edge_nobody_is_heard(traceparent: str | None, ratio: float, sampled: bool) -> None:  # noqa: FBT001
-    assert deciding(ratio).from_stranger(traceparent).is_sampled is sampled
+    parent = TraceContext.parse(traceparent)
+    place = deciding(ratio).from_stranger(parent)
+    assert place.is_sampled is sampled
+    assert parent is None or (place.trace_id == parent.trace_id and place.span_id != parent.span_id)
 
 
 def test_who_calls_is_asked_only_of_sampled_calls() -> None:
