@@ -31,6 +31,7 @@ EXIT_CODE: Final = 137  # what a shell shows for kill -9
 EXIT_REFUSED: Final = 2
 HANG_MAX_S: Final = 60.0  # no call lives longer; a writer that hung for ever would never let its process end
 HANG_LOOK_S: Final = 0.02  # how soon whoever hangs learns that it is over
+SPARED: Final = "bodega.operator.v1.FailpointService"  # whoever clears failpoints reaches none
 
 
 @dataclass(slots=True, eq=False)
@@ -190,9 +191,12 @@ def _known(text: str) -> dict[Place, Fault]:
 
 def _visit(name: str, rpc: str | None) -> list[_Set]:
     """What is to be played at this visit."""
+    request = context.current()
+    served = request.method if request is not None else None
+    if served is not None and served.service == SPARED:
+        return []
     if rpc is None:
-        request = context.current()
-        rpc = request.method.name if request is not None and request.method is not None else ""
+        rpc = served.name if served is not None else ""
     played = []
     with _one_visitor:
         _heed_file()

@@ -20,6 +20,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from bodega.operator.v1 import failpoint_pb2
+from bodega.operator.v1.failpoint_pb2_grpc import add_FailpointServiceServicer_to_server
 from google.protobuf.descriptor import FileDescriptor
 
 from services.chassis import app, client
@@ -30,6 +32,7 @@ from services.chassis.config import ServiceSettings
 from services.chassis.events.consumer import Consumer, Reaction
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.relay import Relay
+from services.chassis.failpoint_servicer import FailpointServicer
 from services.chassis.flags import SHEDDING, Flag, Flags
 from services.chassis.identity import trust
 from services.chassis.identity.config import KEYS_RPC
@@ -139,6 +142,11 @@ async def opened(
     tokens = Tokens(clock)
     denials = Denials(store, clock=clock)
     server = App(settings, access=Access(tokens, workload_of), denied=denials.note, clock=clock)
+    server.serve(
+        add_FailpointServiceServicer_to_server,
+        FailpointServicer(production=settings.production),
+        failpoint_pb2.DESCRIPTOR,
+    )
     server.background("denials", denials.run)
     announcer = Announcer(server, jetstream, instance=ids.new(), started_at=clock.now())
     server.background("announcer", announcer.run)

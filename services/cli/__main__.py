@@ -16,6 +16,7 @@ from services.cli import (
     demo,
     describe,
     events,
+    failpoints,
     migrate,
     probe,
     refusal,
@@ -42,6 +43,7 @@ app.command(context_settings=run.TAKES_ANYTHING)(run.run)
 app.add_typer(events.app, name="events")
 app.add_typer(admin.app, name="admin")
 app.add_typer(trail.app, name="audit")
+app.add_typer(failpoints.app, name="failpoints")
 
 
 @app.callback(invoke_without_command=True)

@@ -13,7 +13,7 @@ _CONTRACTS: Final = "api.binpb"  # every contract of the house, as `make gen` le
 
 
 def known() -> frozenset[str]:
-    """The scopes of every method of every service of the house."""
+    """The scopes of every method of every service of the house that some user may call."""
     content = resources.files("bodega").joinpath(_CONTRACTS).read_bytes()
     pool = DescriptorPool()
     files = [
@@ -21,4 +21,5 @@ def known() -> frozenset[str]:
         for file in FileDescriptorSet.FromString(content).file
     ]
     ours = [file for file in files if file.package.startswith("bodega.")]
-    return frozenset(access.scope(method) for method in contract.methods(*ours))
+    methods = [method for method in contract.methods(*ours) if access.is_for_users(method)]
+    return frozenset(access.scope(method) for method in methods)

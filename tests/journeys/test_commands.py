@@ -32,6 +32,18 @@ def test_the_demo_runs_green_any_number_of_times(data: Path, time: str) -> None:
         assert shown in done.stdout
 
 
+def test_faults_are_played_in_a_running_shop_and_cleared(data: Path) -> None:
+    place = "server.call.before[CheckAvailability]"
+    done = bodega("failpoints", "set", f"{place}=delay(0.001)*3", "--data", str(data))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count(f"{place}=delay(0.001)*3  0 of 0 visits") == 5
+    done = bodega("failpoints", "set", "order.append.before=delay(0)", "--data", str(data))
+    assert done.stdout == "order         order.append.before=delay(0)  0 of 0 visits\n"
+    bodega("failpoints", "clear", "--data", str(data))
+    done = bodega("failpoints", "list", "--data", str(data))
+    assert (done.returncode, done.stdout) == (0, "no failpoints are set\n")
+
+
 def test_verify_finds_that_all_holds_and_shows_what_it_counted(data: Path) -> None:
     bodega("demo", "--data", str(data))
     done = bodega("verify", "--data", str(data), "--settle", "10s")

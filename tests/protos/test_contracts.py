@@ -16,10 +16,10 @@ def test_the_house_keeps_its_rules(house: World, rule: Rule) -> None:
     assert list(rule(house)) == []
 
 
-def test_the_rules_look_at_all_five_services(house: World) -> None:
+def test_the_rules_look_at_all_five_services_and_at_what_each_of_them_serves(house: World) -> None:
     packages = {service.file.package for service in house.services()}
     assert packages == {
-        f"bodega.{name}.v1" for name in ("user", "inventory", "order", "payment", "notification")
+        f"bodega.{name}.v1" for name in ("user", "inventory", "order", "payment", "notification", "operator")
     }
     assert len(list(house.methods())) >= 30
     assert len(house.comments) >= 300

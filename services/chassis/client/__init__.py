@@ -53,6 +53,7 @@ def connect(
     target: str,
     *files: FileDescriptor,
     tls: TlsFiles | None = None,
+    workload: str = "",
     metrics: Metrics | None = None,
     clock: Clock | None = None,
     ids: Ids | None = None,
@@ -64,8 +65,9 @@ def connect(
 
     The target may name several replicas, `ipv4:host:port,…` or `dns:///host:port`: see `balancing`.
 
-    `tls` says who we are; then the target must be a mesh port of the workload that these services belong to.
-    Without it calls are in plaintext, and only to this machine. Raises TlsRefused, see `Line`.
+    `tls` says who we are; then the target must be a mesh port of the workload that these services belong to,
+    or of `workload`, where several serve them. Without it calls are in plaintext, and only to this machine.
+    Raises TlsRefused, see `Line`.
 
     Calls raise grpc.aio.AioRpcError; `status.reason` tells why. Cancelling the task that awaits a call
     cancels the call. `timeout=` asks for more or less time than the contract gives, but never gets more than
@@ -91,7 +93,7 @@ def connect(
             on_retry=lambda method: retries.labels(method.service, method.name).inc(),
         ),
     )
-    line = Line(target, OPTIONS, files=tls, workload=_workload(files) if tls else "")
+    line = Line(target, OPTIONS, files=tls, workload=(workload or _workload(files)) if tls else "")
     return Channel(line, layers, contract.by_path(*files), clock)
 
 

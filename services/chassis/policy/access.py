@@ -129,6 +129,12 @@ def scope(method: Method) -> str:
     return f"{area}:{READ if method.is_read else WRITE}"
 
 
+def is_for_users(method: Method) -> bool:
+    """Whether there is a user who may call it, and not services of the house alone."""
+    given = method.policy.access.ListFields() if method.policy is not None else ()
+    return any(field.name != "workloads" for field, _ in given)
+
+
 def _reader(method: Method, path: str) -> Callable[[Any], str]:
     names = path.split(".")
     kind: Descriptor | None = method.descriptor.input_type
