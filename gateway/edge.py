@@ -409,11 +409,12 @@ class _Exchange:
 
     def _leave(self, status: int) -> None:
         route, limiter = self._route, self._edge.limiter
-        if route is not None and (status < _REFUSED or status == _LATE):
+        assert route is not None
+        if status < _REFUSED or status == _LATE:
             now = time.perf_counter()
             limiter.leave_after(route.pace, now - self._started, now)
         else:
-            limiter.leave()
+            limiter.leave(route.pace)
 
     def _done(self, status: int, request_id: str, incoming: Incoming | None = None) -> None:
         seconds = time.perf_counter() - self._started

@@ -32,16 +32,27 @@ _ANSWERS: Final = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 class Room:
     """The calls to one target that wait for an answer."""
 
-    __slots__ = ("in_flight",)
+    __slots__ = ("critical_in_flight", "in_flight")
 
     def __init__(self) -> None:
         self.in_flight = 0
+        self.critical_in_flight = 0
 
 
 class Ward:
     """What is between one method and those who call it."""
 
-    __slots__ = ("_circuit", "_is_ours", "_limiter", "_method", "_on_full", "_room", "_share", "_slow_s")
+    __slots__ = (
+        "_circuit",
+        "_is_critical",
+        "_is_ours",
+        "_limiter",
+        "_method",
+        "_on_full",
+        "_room",
+        "_share",
+        "_slow_s",
+    )
 
     def __init__(
         self, method: Method, circuit: Watched, room: Room, limiter: Limiter, on_full: Callable[[], object]
@@ -51,6 +62,7 @@ class Ward:
         self._room = room
         self._limiter = limiter
         self._on_full = on_full
+        self._is_critical = method.is_critical
         self._share = SHARE * SHARES[priority_of(method)]
         self._slow_s = SLOW_SHARE * method.deadline_s
         self._is_ours = method.policy is not None
@@ -58,17 +70,24 @@ class Ward:
     def enter(self, now: float) -> int:
         """What to tell `leave` of a call that may be made. Raises CircuitOpen or BulkheadFull."""
         era = self._circuit.admit(now)
-        if self._room.in_flight >= self._limiter.limit * self._share:
+        room = self._room
+        if room.in_flight >= self._limiter.limit * self._share and not self._is_exempt():
             self._circuit.ended(era, None, now)
             self._on_full()
             raise BulkheadFull(method=self._method.path, retry_in_s=RETRY_IN_S)
-        self._room.in_flight += 1
+        room.in_flight += 1
+        room.critical_in_flight += self._is_critical
         return era
 
     def leave(self, era: int, failed: bool | None, now: float) -> None:  # noqa: FBT001
         """The call has ended; `failed` as `judge` has it, or None if it says nothing of the backend."""
         self._room.in_flight -= 1
+        self._room.critical_in_flight -= self._is_critical
         self._circuit.ended(era, failed, now)
+
+    def _is_exempt(self) -> bool:
+        """As in the limiter: what was let in before the limit fell is not held against what is critical."""
+        return self._is_critical and self._room.critical_in_flight < self._limiter.limit * self._share
 
     def judge(self, error: grpc.aio.AioRpcError | None, took_s: float) -> bool | None:
         """Whether a call that ended so, after so long, speaks of a backend that fails."""

@@ -152,6 +152,7 @@ class _Compiler:
         labels = (rule.http_method, rule.template.text)
         streams = method.descriptor.server_streaming
         target = self.backends.target(method.service)
+        priority = priority_of(method)
         return Route(
             method,
             rule,
@@ -164,8 +165,8 @@ class _Compiler:
             _rule(method) if self.with_access else None,
             limits.of(method),
             takes_stream=bool(method.descriptor.client_streaming),
-            priority=priority_of(method),
-            pace=self.limiter.pace(),
+            priority=priority,
+            pace=self.limiter.pace(priority),
             ward=self.isolation.ward(target, method),
         )
 

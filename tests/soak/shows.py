@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.faults.figures import Figure, missed
-from tests.faults.shows import deadlines, failing, hung, storage
+from tests.faults.shows import deadlines, failing, hung, overload, storage
 from tests.faults.wired import Wired, wired
 
 Tell = Callable[[str], None]
@@ -80,6 +80,11 @@ SHOWS: Final[tuple[Show, ...]] = (
         "too-late",
         "A server that stalls again and again is asked by people with hardly any time.",
         lambda _home: deadlines.late(calls=2000),
+    ),
+    Show(
+        "overload",
+        "For 60 s a server is asked for three times what it can do, by callers who wait a second.",
+        overload.shown,
     ),
     Show(
         "broker-hangs",

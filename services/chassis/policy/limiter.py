@@ -67,9 +67,10 @@ class Range:
 class Pace:
     """How fast one method usually is, and was of late."""
 
-    __slots__ = ("calls", "seconds", "usual_s")
+    __slots__ = ("calls", "is_critical", "seconds", "usual_s")
 
-    def __init__(self) -> None:
+    def __init__(self, priority: Priority = Priority.NORMAL) -> None:
+        self.is_critical = priority is Priority.CRITICAL
         self.usual_s = 0.0
         """0: not known yet."""
 
@@ -95,6 +96,7 @@ class Limiter:
         self._range = within or Range()
         self.is_enforced = True
         self.in_flight = 0
+        self.critical_in_flight = 0
         self.refused = dict.fromkeys(Priority, 0)
         self._limit = float(self._range.first)
         self._room = self._shared_out()
@@ -112,9 +114,9 @@ class Limiter:
         self.is_enforced = is_enforced
         self._room = self._shared_out()
 
-    def pace(self) -> Pace:
+    def pace(self, priority: Priority = Priority.NORMAL) -> Pace:
         """That of one more method."""
-        made = Pace()
+        made = Pace(priority)
         self._paces.append(made)
         return made
 
@@ -122,6 +124,8 @@ class Limiter:
         """Whether one more would be let in; one that is not counts as refused."""
         if self.in_flight < self._room[priority]:
             return True
+        if priority is Priority.CRITICAL and self.critical_in_flight < self._room[priority]:
+            return True  # what was let in before the limit fell is not held against it
         self.refused[priority] += 1
         return False
 
@@ -130,17 +134,21 @@ class Limiter:
         if not self.has_room(priority):
             return False
         self.in_flight += 1
+        if priority is Priority.CRITICAL:
+            self.critical_in_flight += 1
         if self.in_flight > self._peak:  # noqa: PLR1730 (max() would be a call)
             self._peak = self.in_flight
         return True
 
-    def leave(self) -> None:
+    def leave(self, pace: Pace) -> None:
         """A call that tells nothing: one refused for itself is fast, whose client went away took any time."""
         self.in_flight -= 1
+        if pace.is_critical:
+            self.critical_in_flight -= 1
 
     def leave_after(self, pace: Pace, duration_s: float, now: float) -> None:
         """A call that was done, or was late, after this long."""
-        self.in_flight -= 1
+        self.leave(pace)
         pace.calls += 1
         pace.seconds += duration_s
         self._calls += 1
@@ -149,11 +157,15 @@ class Limiter:
 
     def _learn(self, now: float) -> None:
         limit, within = self._limit, self._range
-        is_full = self._peak > limit / 2  # else it is not the limit that makes calls slow, or holds them up
+        is_full = self._peak >= limit / 2  # else it is not the limit that makes calls slow, or holds them up
         elapsed_s = min(now - self._window_began, SLOWER_S)
         slowness = _median(pace.judge(elapsed_s, is_full=is_full) for pace in self._paces if pace.calls)
-        if is_full:
-            limit = limit * max(SHRINKING_MAX, 1 / slowness) if slowness > 1 else limit + math.sqrt(limit)
+        if slowness > 1:
+            # Where callers give up before there are so many, a limit far above them would never be felt.
+            felt = limit / slowness if is_full else 2.0 * self._peak
+            limit = max(limit * SHRINKING_MAX, felt)
+        elif is_full:
+            limit += math.sqrt(limit)
         self._limit = min(max(limit, within.least), within.most)
         self._room = self._shared_out()
         self._window_began = now

@@ -136,7 +136,7 @@ class Onion:
         guards = tuple(gate.guard(method) for gate in self.gates)
         begin, ended = observing(self._metrics, method)
         traced = tracing_of(method)
-        left = self._shedding.leaving()
+        left = self._shedding.leaving(method)
         monotonic, in_flight, denied = self._monotonic, self.in_flight, self._denied
 
         async def served(request: Any, context: Context) -> Any:
@@ -166,7 +166,7 @@ class Onion:
                     denied(call, address_of(context), reason)
                 if failpoints.are_on() and not isinstance(error, PlayedFault):
                     refused = await self._replayed(refused, call, method)
-                await _refuse(context, refused)
+                _refuse(context, refused)
             else:
                 return reply
             finally:
@@ -221,12 +221,15 @@ def _code(error: BaseException, *, is_late: bool) -> str:
     return DEADLINE_EXCEEDED if is_late else CANCELLED
 
 
-async def _refuse(context: Context, refused: Refused) -> None:
+def _refuse(context: Context, refused: Refused) -> None:
+    """Has grpc send it in place of a reply. (`abort` says the same by an exception: 50 µs more.)"""
     # What has no details is to look as if it came from no server at all.
     trailers = status.trailers(refused.status) if refused.status.details else ()
     if refused.reason == errors.NeighbourUnavailable.reason:
         trailers += ((PUSHBACK, NEVER),)  # who stands next to the failing one has retried; once is enough
-    await context.abort(refused.code, refused.status.message, trailers)
+    context.set_trailing_metadata(trailers)
+    context.set_code(refused.code)
+    context.set_details(refused.status.message)
 
 
 class _Registration:

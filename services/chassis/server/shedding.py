@@ -96,15 +96,15 @@ class Shedding:
 
         return has_room if method.is_stream else enters
 
-    def leaving(self) -> Left:
-        """What to call when a call that was counted has ended; one for each method."""
-        limiter, pace = self.limiter, self.limiter.pace()
+    def leaving(self, method: Method) -> Left:
+        """What to call when a call of this method that was counted has ended."""
+        limiter, pace = self.limiter, self.limiter.pace(priority_of(method))
 
         def left(code: str, duration_s: float, now: float) -> None:
             if code in TELLING:
                 limiter.leave_after(pace, duration_s, now)
             else:
-                limiter.leave()
+                limiter.leave(pace)
 
         return left
 

@@ -25,7 +25,7 @@ class Server:
         self.refused: Counter[Priority] = Counter()
         self.late = 0
         self.slowest_s = 0.0
-        self._pace = self.limiter.pace()
+        self._paces = {priority: self.limiter.pace(priority) for priority in Priority}
         self._waiting: deque[tuple[float, Priority]] = deque()
 
     def step(self, *arrivals: Priority) -> None:
@@ -38,7 +38,7 @@ class Server:
         for _ in range(min(self.per_step, len(self._waiting))):
             began, priority = self._waiting.popleft()
             took_s = self.now - began
-            self.limiter.leave_after(self._pace, took_s, self.now)
+            self.limiter.leave_after(self._paces[priority], took_s, self.now)
             self.slowest_s = max(self.slowest_s, took_s)
             if took_s <= LATE_S:
                 self.done[priority] += 1
@@ -126,6 +126,17 @@ def test_who_is_told_to_let_everyone_in_refuses_nobody_until_told_otherwise(serv
     assert server.refused.total() > 0
 
 
+def test_what_was_let_in_before_the_limit_fell_is_not_held_against_critical_calls(server: Server) -> None:
+    limit = server.limiter
+    for _ in range(1000):
+        server.step(*(Priority.NORMAL,) * 12)
+        if limit.in_flight > 2 * limit.limit:
+            break
+    backlog = limit.in_flight
+    assert backlog > 2 * limit.limit
+    assert sum(limit.enter(Priority.CRITICAL) for _ in range(backlog)) == 2 * limit.limit
+
+
 def test_critical_calls_alone_are_bounded_too(server: Server) -> None:
     server.run(20, *(Priority.CRITICAL,) * 12)
     assert server.refused[Priority.CRITICAL] > 0
@@ -181,12 +192,22 @@ def test_a_slow_neighbour_slows_its_own_calls_only_and_the_limit_stands() -> Non
     assert limit.limit >= RANGE.first
 
 
+def test_who_is_slow_far_below_the_limit_gets_one_that_is_felt() -> None:
+    limit = Limiter(RANGE)
+    pace = limit.pace()
+    for window, arriving in enumerate((10, *(100,) * 20)):
+        let_in = sum(limit.enter(Priority.NORMAL) for _ in range(arriving))
+        for _ in range(let_in):
+            limit.leave_after(pace, 0.01 * let_in, window * limiter.WINDOW_S)  # one hand does them in turn
+    assert 10 < let_in <= 30, "which keep the usual pace, or nearly"
+
+
 def test_calls_that_tell_nothing_only_leave() -> None:
     limit = Limiter(Range(first=1, least=1, most=1))
     assert limit.enter(Priority.NORMAL)
     assert not limit.enter(Priority.NORMAL)
     assert limit.refused[Priority.NORMAL] == 1
-    limit.leave()
+    limit.leave(limit.pace())
     assert limit.in_flight == 0
     assert limit.enter(Priority.NORMAL)
 

@@ -1,0 +1,231 @@
+"""More than can be done: a server is asked for three times its capacity, and what comes of it is measured."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import sys
+import time
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import grpc
+
+from services.chassis import status
+from services.chassis.policy.limiter import Range
+from tests.chassis import playground
+from tests.chassis.playground import Ping, Pong
+from tests.faults.figures import Figure
+from tests.faults.workshop import HANDS, WORK_S
+from tests.load.procfs import Meter
+
+WAIT_S: Final = 30.0
+TIMES: Final = 3
+CHANNELS: Final = 4  # as of so many callers
+TICK_S: Final = 0.01
+
+NORMAL: Final = "Fire"
+HANGS: Final = "Recite"
+CRITICAL: Final = "Write"
+STORM: Final = (CRITICAL, *(NORMAL,) * 8, *("Read",) * 3)  # a quarter of the capacity is critical
+DEADLINE_S: Final = 1.0  # what comes later is of no use to anybody
+CRITICAL_DEADLINE_S: Final = 5.0  # what was begun is worth waiting for
+
+CALM: Final = (NORMAL, NORMAL, "Read")
+CALM_RATE: Final = 0.7  # of the capacity
+LOOK_S: Final = 0.5
+SOON_S: Final = 3 * WORK_S  # a call that is done so fast did not wait for long
+
+LEAD_S: Final = 2.0  # the limit is learned meanwhile; critical work counts from the first moment
+REFUSED: Final = 1000  # so many refusals are measured at a time,
+IN_FLIGHT: Final = 32  # so many at once,
+ROUNDS: Final = 5  # and the median of so many counts: others use this machine, too
+
+
+async def shown(_home: Path) -> Sequence[Figure]:
+    """A minute of it over a server of its own, and what came of that."""
+    async with workshop() as (address, process), calling(address) as callers:
+        return (*await storm(callers, 60.0), await refusal(callers, process.pid))
+
+
+async def storm(callers: "Callers", seconds: float) -> Sequence[Figure]:
+    """Asks for three times the most that can be done, for so long."""
+    await callers.in_turn(HANDS // 2, seconds=1.0)  # how fast it is when nobody waits
+    peak = await callers.in_turn(2 * HANDS, seconds=2.0)
+    lead, storm = await callers.at_rate(TIMES * peak, STORM, LEAD_S, seconds)
+    recovery_s = await _recovery_s(callers, CALM_RATE * peak)
+    lost = sum(came.refused[CRITICAL] + came.late[CRITICAL] for came in (lead, storm))
+    return (
+        Figure("peak goodput", peak, "a second"),
+        Figure("asked for", storm.asked / seconds / peak, "times the peak", at_least=0.95 * TIMES),
+        Figure("goodput in the first seconds", 100 * lead.done.total() / LEAD_S / peak, "% of the peak"),
+        Figure("goodput then", 100 * storm.done.total() / seconds / peak, "% of the peak", at_least=85),
+        Figure("critical calls done", lead.done[CRITICAL] + storm.done[CRITICAL], at_least=1),
+        Figure("critical calls refused or late", lost, at_most=0),
+        Figure("refused", 100 * storm.refused.total() / storm.asked, "% of what was asked for"),
+        Figure("came too late", 100 * storm.late.total() / storm.asked, "% of what was asked for", at_most=5),
+        Figure("back to normal after", recovery_s, "s", at_most=10),
+    )
+
+
+async def refusal(callers: "Callers", pid: int) -> Figure:
+    """What it costs a server to refuse a call when it has all that it can do."""
+    async with callers.filling_up():
+        rounds = []
+        for _ in range(ROUNDS):
+            meter = Meter(pid)
+            came = await callers.so_often(REFUSED, at_once=IN_FLIGHT)
+            assert came.refused.total() == REFUSED, came
+            rounds.append(meter.used_s / REFUSED * 1000)
+    return Figure(f"CPU of a refusal, {IN_FLIGHT} in flight", median(rounds), "ms", at_most=0.3)
+
+
+async def _recovery_s(callers: "Callers", rate: float) -> float:
+    """Seconds until all of what is asked for is done, and soon."""
+    began = time.monotonic()
+    while time.monotonic() - began < WAIT_S:
+        _, look = await callers.at_rate(rate, CALM, 0.0, LOOK_S)
+        if look.done.total() == look.asked and look.slowest_s <= SOON_S:
+            break
+    return time.monotonic() - began - LOOK_S
+
+
+@asynccontextmanager
+async def workshop() -> AsyncIterator[tuple[str, Process]]:
+    """A server of known capacity: its address, and its process."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.faults.workshop",
+        env={
+            **os.environ,
+            "BODEGA_PLAYGROUND__GUESTS_PLAINTEXT": "true",
+            "BODEGA_PLAYGROUND__GRPC_PORT": "0",
+            "BODEGA_PLAYGROUND__OPERATIONS_PORT": "0",
+        },
+        stdout=PIPE,
+        stderr=DEVNULL,
+    )
+    try:
+        assert process.stdout is not None
+        address = (await asyncio.wait_for(process.stdout.readline(), WAIT_S)).split()[0].decode()
+        yield address, process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@dataclass
+class Came:
+    """What became of calls."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    late: Counter[str] = field(default_factory=Counter)
+    asked: int = 0
+    slowest_s: float = 0.0
+
+
+class Callers:
+    """Call without our onion: every answer counts."""
+
+    def __init__(self, channels: Sequence[grpc.aio.Channel]) -> None:
+        names = {*STORM, HANGS}
+        self._sends = {
+            name: itertools.cycle([_send(channel, name) for channel in channels]) for name in names
+        }
+
+    async def call(self, name: str, came: Came) -> None:
+        begun = time.monotonic()
+        timeout_s = CRITICAL_DEADLINE_S if name == CRITICAL else DEADLINE_S
+        try:
+            await next(self._sends[name])(Ping(), timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in status.WEATHER:
+                raise
+            is_refused = status.reason(error) == "OVERLOADED"
+            (came.refused if is_refused else came.late)[name] += 1
+        else:
+            came.done[name] += 1
+            came.slowest_s = max(came.slowest_s, time.monotonic() - begun)
+
+    async def in_turn(self, at_once: int, *, seconds: float) -> float:
+        """So many call, each again as soon as it is answered; done calls a second."""
+        came, begun = Came(), time.monotonic()
+
+        async def keep_on() -> None:
+            while time.monotonic() - begun < seconds:
+                await self.call(NORMAL, came)
+
+        await asyncio.gather(*(keep_on() for _ in range(at_once)))
+        return came.done.total() / (time.monotonic() - begun)
+
+    async def at_rate(
+        self, rate: float, mix: Sequence[str], lead_s: float, seconds: float
+    ) -> tuple[Came, Came]:
+        """So many calls a second, whatever becomes of them: those of the lead, and those after it."""
+        lead, after, names = Came(), Came(), itertools.cycle(mix)
+        begun, sent = time.monotonic(), 0
+        async with asyncio.TaskGroup() as calls:
+            while (elapsed := time.monotonic() - begun) < lead_s + seconds:
+                came = lead if elapsed < lead_s else after
+                while sent < elapsed * rate:
+                    sent += 1
+                    came.asked += 1
+                    calls.create_task(self.call(next(names), came))
+                await asyncio.sleep(TICK_S)
+        return lead, after
+
+    async def so_often(self, times: int, *, at_once: int) -> Came:
+        came, left = Came(), iter(range(times))
+
+        async def keep_on() -> None:
+            for _ in left:
+                await self.call(NORMAL, came)
+
+        await asyncio.gather(*(keep_on() for _ in range(at_once)))
+        return came
+
+    @asynccontextmanager
+    async def filling_up(self) -> AsyncIterator[None]:
+        """There is no room for anything while inside: what hangs has taken it."""
+        hanging = [asyncio.ensure_future(self._hang()) for _ in range(2 * Range().first)]
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while not (await self.so_often(1, at_once=1)).refused:
+                    pass  # each takes its time
+            yield
+        finally:
+            for call in hanging:
+                call.cancel()
+            await asyncio.wait(hanging)
+
+    async def _hang(self) -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError):  # when all room is taken
+            await next(self._sends[HANGS])(Ping(), timeout=WAIT_S)
+
+
+def _send(channel: grpc.aio.Channel, name: str) -> Any:
+    return channel.unary_unary(
+        f"/{playground.SERVICE}/{name}",
+        request_serializer=Ping.SerializeToString,
+        response_deserializer=Pong.FromString,
+    )
+
+
+@asynccontextmanager
+async def calling(address: str) -> AsyncIterator[Callers]:
+    options = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
+    async with AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(address, options=options))
+            for _ in range(CHANNELS)
+        ]
+        yield Callers(channels)
