@@ -13,11 +13,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
-from services.chassis import context, failpoints
+from services.chassis import context, failpoints, tracing
 from services.chassis.context import RequestContext, TraceContext
 from services.chassis.policy.backoff import Backoff
 from services.chassis.storage.database import Store
 from services.chassis.telemetry import logger
+from services.chassis.tracing import Value, names
 from services.kernel.clock import Clock
 from services.kernel.errors import Stale, Unavailable
 from services.notification.channels import ChannelPort, NotSent, Undeliverable
@@ -125,13 +126,20 @@ class Sender:
 
     async def _deliver(self, notification: Notification) -> None:
         labels = {"notification_id": notification.id}
-        trace = TraceContext.continued(notification.traceparent)
+        trace = TraceContext.parse(notification.traceparent) or TraceContext.fresh()
         try:
             with context.working_on(RequestContext(trace=trace, labels=labels)):
-                await self._note(await self._try(notification))
+                await self._note(await self._traced(notification))
         finally:
             self._sending.discard(notification.message.user_id)
             self._wake.set()
+
+    async def _traced(self, notification: Notification) -> Notification:
+        told: dict[str, Value] = {names.NOTIFICATION: notification.id, names.ATTEMPT: notification.tries + 1}
+        with tracing.working(f"send {notification.channel}", told) as span:
+            stands = await self._try(notification)
+            span[names.OUTCOME] = str(stands.state)
+        return stands
 
     async def _try(self, notification: Notification) -> Notification:
         """Once; the message as it stands after that."""

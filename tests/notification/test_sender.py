@@ -2,11 +2,14 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
+from services.chassis import tracing
+from services.chassis.context import TraceContext
 from services.chassis.testing import FakeClock
 from services.kernel.clock import SystemClock
 from services.kernel.errors import Unavailable
@@ -150,3 +153,17 @@ async def test_the_console_prints_a_line_a_message() -> None:
         "body": "Body 1",
     }
     assert orjson.loads(second)["notification_id"] == "n2"
+
+
+async def test_a_try_to_send_is_a_span_below_the_fact_it_tells(
+    store: Messages, watched: Watched, channel: ScriptedChannel
+) -> None:
+    told = TraceContext.fresh().sampled(is_it=True)
+    channel.failures = {"u1": 1}
+    await add(store, replace(written(1), traceparent=str(told)), written(2, "u2"))
+    with tracing.captured() as spans:
+        async with sending(store, channel):
+            await watched.until(count(State.SENT, 2))
+    tries = [span for span in spans if span.name == "send CONSOLE"]
+    assert [span.parent_id for span in tries] == [told.span_id] * 2
+    assert [span.attributes["bodega.outcome"] for span in tries] == ["PENDING", "SENT"]

@@ -33,6 +33,7 @@ from services.chassis.events.delivery import Delivery, Undecodable
 from services.chassis.events.envelope import Envelope
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.pull import Pull, PullLost
+from services.chassis.events.spans import processing
 from services.chassis.fault import PlayedFault
 from services.chassis.identity.caller import Caller
 from services.chassis.policy.backoff import Backoff
@@ -197,7 +198,8 @@ class Consumer(Generic[Tx]):
                 reaction(self._store.transaction(session), envelope, message)
             failpoints.reach(BEFORE_COMMIT)
 
-        with context.working_on(_request(envelope, self._name.partition("-")[0])):
+        request = _request(envelope, self._name.partition("-")[0])
+        with context.working_on(request), processing(envelope, consumer=self._name):
             await self._store.transact(effect)
 
     async def _bury(self, delivery: Delivery, reason: Reason, error: Exception, tries: int) -> None:

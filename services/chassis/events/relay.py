@@ -19,10 +19,11 @@ from nats.js.errors import NotFoundError
 
 from services.chassis import failpoints
 from services.chassis.events import outbox
-from services.chassis.events.connection import BROKER_ERRORS, Ack, Connection, Outgoing
+from services.chassis.events.connection import BROKER_ERRORS, Ack, Connection
 from services.chassis.events.envelope import MESSAGE_ID
 from services.chassis.events.jetstream import JetStream, Stream
 from services.chassis.events.outbox import Lag, Published, Waiting
+from services.chassis.events.spans import Publishing
 from services.chassis.fault import PlayedFault
 from services.chassis.policy.backoff import Backoff
 from services.chassis.storage.database import Store
@@ -153,9 +154,9 @@ class Relay:
         while lanes:
             window = [lane[0] for lane in islice(lanes.values(), WINDOW)]
             await failpoints.areach(BEFORE_PUBLISH)
-            results = await connection.publish_window(
-                [Outgoing(row.subject, row.headers, row.body) for row in window]
-            )
+            publishing = Publishing(window)
+            results = await connection.publish_window(publishing.messages)
+            publishing.ended(window, results)
             for row, result in zip(window, results, strict=True):
                 if isinstance(result, Ack):
                     self._unnoted.append(Published(row.seq, result.stream_seq))
