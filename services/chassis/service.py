@@ -27,6 +27,7 @@ from google.protobuf.descriptor import FileDescriptor
 from services.chassis import app, client
 from services.chassis.announcer import Announcer
 from services.chassis.app import App
+from services.chassis.background import Work
 from services.chassis.client.line import Line
 from services.chassis.config import ServiceSettings
 from services.chassis.events.consumer import Consumer, Reaction
@@ -110,12 +111,16 @@ class Service(Generic[Tx]):
         listening = consumers(self.name, reactions, self.jetstream, self.store, clock=self.clock)
         observe_consumers(self.app.metrics, listening)
         for name, consumer in listening.items():
-            self.app.background(name, consumer.run)
+            self.alone(name, consumer.run)
 
     def forget(self, *retentions: Retention) -> None:
         """Has rows deleted that need not be kept, and the audit trail's when they are old. Once."""
         janitor = Janitor(self.store, *retentions, audit_trail.RETENTION, clock=self.clock)
-        self.app.background("janitor", janitor.run)
+        self.alone("janitor", janitor.run)
+
+    def alone(self, name: str, work: Work) -> None:
+        """Has work done beside the requests, by one of all replicas at a time."""
+        self.app.background(name, lambda: self.store.alone(name, work))
 
 
 @asynccontextmanager

@@ -37,7 +37,7 @@ async def assembled(settings: Settings) -> AsyncIterator[App]:
         server.metrics.gauge("stock_watchers", "Streams of stock being served.", lambda: feed.watchers)
         # A write, so that the writer answers for itself; of a table, so that an empty database does not.
         server.check("database", lambda: store.write(lambda tx: tx.warehouses.check(DEFAULT_WAREHOUSE_ID)))
-        server.background("sweeper", Sweeper(store, clock=clock).run)
+        service.alone("sweeper", Sweeper(store, clock=clock).run)
         service.publish()
         service.forget(idempotency.RETENTION, outbox.RETENTION)
         yield server

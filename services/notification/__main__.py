@@ -40,7 +40,7 @@ async def assembled(settings: NotificationSettings) -> AsyncIterator[App]:
         if settings.smtp_host:
             channels[Channel.EMAIL] = _mail(settings, users)
         new = Channel.EMAIL if Channel.EMAIL in channels else Channel.CONSOLE
-        server.background("sender", Sender(store, channels, clock=clock).run)
+        service.alone("sender", Sender(store, channels, clock=clock).run)
         service.consume(reactions(channel=new, clock=clock))
         service.forget(inbox.RETENTION)
         yield server

@@ -4,7 +4,8 @@ A user's messages leave one after the other, in the order they were written; dif
 try that fails is repeated after a growing wait, during which only that user's later messages wait too.
 
 The send and the note that it happened cannot be one commit. The note follows the send; if the process dies in
-between, the message is sent again, under the same id. One process at a time may run a sender on a database.
+between, the message is sent again, under the same id. One process at a time may run a sender on a database:
+of several replicas the one that leads, see `Store.alone`.
 """
 
 import asyncio
@@ -32,7 +33,8 @@ SEND_TIMEOUT_S: Final = 60.0
 """The last resort: channels have bounds of their own, below this one."""
 
 LEAVE_S: Final = 3.0  # what sends under way are given to end when the service stops; then they are cut off
-LOOK_EVERY_S: Final = 30.0  # commits wake the sender; this is for what another process wrote
+LOOK_EVERY_S: Final = 30.0  # commits wake the sender; this is for what was written by hand
+LOOK_OFTEN_S: Final = 0.5  # the same where another replica may have the consumer
 
 BACKOFF: Final = Backoff(first_s=2.0, max_s=900.0)
 """A quarter of an hour at most: what a mail server that is back is waited for, and a greylist asks for."""
@@ -105,7 +107,8 @@ class Sender:
         """Seconds until a wait is over."""
         now = self._clock.now()
         next_due = await self._store.read(lambda tx: tx.notifications.next_due(now=now))
-        return LOOK_EVERY_S if next_due is None else min(LOOK_EVERY_S, (next_due - now).total_seconds())
+        look_s = LOOK_EVERY_S if self._store.one_writer else LOOK_OFTEN_S
+        return look_s if next_due is None else min(look_s, (next_due - now).total_seconds())
 
     async def _rest(self, rest_s: float) -> None:
         """Until something was written or sent, or the time is over."""

@@ -125,15 +125,25 @@ class Saga:
             now = self._clock.now()
             next_due = await self._store.read(lambda tx: tx.drives.next_due())
             if next_due is not None and next_due <= now and room:
-                for drive in await self._store.write(self._claim(min(room, WORKERS))):
+                claimed = await self._claimed(min(room, WORKERS))
+                for drive in claimed:
                     self._queue.put_nowait((drive, None))
-                continue
+                if claimed:
+                    continue
             wait_s = (next_due - now).total_seconds() if next_due else IDLE_S
             await _wait(self._due, min(max(wait_s, 0.01), IDLE_S))
 
-    def _claim(self, limit: int) -> Callable[[Transaction], list[Drive]]:
+    async def _claimed(self, limit: int) -> list[Drive]:
         now = self._clock.now()
-        return lambda tx: tx.drives.claim(driver=self._driver, leased_until=now + LEASE, now=now, limit=limit)
+        leased_until = now + LEASE
+        try:
+            return await self._store.write(
+                lambda tx: tx.drives.claim(
+                    driver=self._driver, leased_until=leased_until, now=now, limit=limit
+                )
+            )
+        except errors.Stale:  # other replicas were faster, and have them
+            return []
 
     async def _work(self) -> None:
         while True:

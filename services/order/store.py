@@ -147,7 +147,10 @@ class Drives:
         self._session.run(_END, order_id=order_id)
 
     def claim(self, *, driver: str, leased_until: datetime, now: datetime, limit: int) -> list[Drive]:
-        """Leases due orders that nobody holds to the driver, longest due first."""
+        """Leases due orders that nobody holds to the driver, longest due first.
+
+        Passes over those that another driver is claiming at the moment.
+        """
         rows = self._session.all(_SELECT_DUE, now=to_micros(now), row_limit=limit)
         for row in rows:
             self._session.run(
@@ -248,6 +251,7 @@ _SELECT_DUE: Final = Statement(
     .where(order_drives.c.due_time <= _B_NOW, order_drives.c.leased_until <= _B_NOW)
     .order_by(order_drives.c.due_time)
     .limit(sa.bindparam("row_limit", type_=sa.Integer))
+    .with_for_update(skip_locked=True)  # on SQLite there is nothing to skip, and nothing said
 )
 _LEASE: Final = Statement(
     sa.update(order_drives)

@@ -50,7 +50,7 @@ async def assembled(settings: PaymentSettings) -> AsyncIterator[App]:
             server.check("database", lambda: store.read(lambda tx: tx.payments.check()))
             server.check("provider", sandbox.ready, required=False)
             server.background("reconciler", reconciler.run)
-            server.background("sandbox courier", courier.run)
+            service.alone("sandbox courier", courier.run)
             service.publish()
             service.forget(idempotency.RETENTION, outbox.RETENTION, inbox.RETENTION)
             yield server

@@ -1,8 +1,10 @@
 """Orders on a real database."""
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -13,7 +15,7 @@ from services.chassis.storage.faults import StaleVersion
 from services.order import audit, domain, projection, tables
 from services.order.facts import Step, StepDone
 from services.order.store import Drive, Transaction
-from tests.databases import damage
+from tests.databases import damage, only_postgresql
 from tests.order.conftest import placed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -87,6 +89,23 @@ async def test_a_lapsed_lease_is_anyones_and_a_held_one_nobodys(store: Store[Tra
     assert await store.read(lambda tx: tx.drives.next_due()) == LATER
     assert await claimed(LATER) == [ID]
     assert await claimed(LATER) == []
+
+
+@only_postgresql
+async def test_who_claims_passes_over_what_another_is_claiming(
+    store: Store[Transaction], database_url: str
+) -> None:
+    def begin(tx: Transaction) -> None:
+        for order_id in "1234":
+            tx.drives.begin(order_id, driver="", leased_until=NOW, now=NOW)
+
+    await store.write(begin)
+    with closing(psycopg.connect(database_url)) as another:
+        another.execute("SELECT * FROM order_drives WHERE order_id IN ('1', '2') FOR UPDATE")
+        drives = await store.write(
+            lambda tx: tx.drives.claim(driver="b", leased_until=LATER, now=NOW, limit=10)
+        )
+    assert sorted(drive.order_id for drive in drives) == ["3", "4"]
 
 
 async def test_a_parked_order_is_due_when_its_backoff_ends(store: Store[Transaction]) -> None:

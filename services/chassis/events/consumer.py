@@ -7,7 +7,7 @@ Order. Events of one aggregate (the envelope's subject) walk in a lane: the next
 before is settled, while other lanes go on. What the broker had delivered to a former life, or over a broken
 connection, is not waited for: the durable consumer is reset to its acknowledgement floor, so that everything
 after it comes again from there, in order, and the inbox (or the lane that still holds it) sorts out the rest.
-One process at a time may run a consumer of one name.
+One process at a time may run a consumer of one name: of several replicas the one that leads (`Store.alone`).
 
 Failures. Passing errors (the database is busy) are tried for as long as they last. Others are tried
 TRIES_MAX times, with growing waits that hold up their own lane only; then the event goes to the dead letters

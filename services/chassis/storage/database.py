@@ -1,7 +1,7 @@
 """The store: what a service does with its database."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from services.chassis.storage import audit_trail, idempotency
 from services.chassis.storage.idempotency import Call
-from services.chassis.storage.leadership import Lead, Undisputed, elected
+from services.chassis.storage.leadership import Lead, Leads, Undisputed
 from services.chassis.storage.readers import ReaderInLoop, ReadersInThreads
 from services.chassis.storage.session import Session
 from services.chassis.storage.sqlite import Sqlite
@@ -44,6 +44,7 @@ class Store(Generic[Tx]):
         self._database: Sqlite | Postgresql
         self._writer: Writer | Writers
         self._database, self._writer = _opened(url, on_commit=self._wake_all)
+        self._leads = None if isinstance(self._database, Sqlite) else Leads(self._database)
         self._open_transaction = open_transaction
         self._clock = clock
         self._secret = secret
@@ -140,9 +141,16 @@ class Store(Generic[Tx]):
 
     def leading(self, name: str) -> AbstractAsyncContextManager[Lead]:
         """For what one process at a time may do: waits until no other leads in it."""
-        if isinstance(self._database, Sqlite):
-            return nullcontext(Undisputed())
-        return elected(self._database, name)
+        return nullcontext(Undisputed()) if self._leads is None else self._leads.leading(name)
+
+    async def alone(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        """Does work that never ends in one process at a time. If that dies another goes on: see `leadership`.
+
+        The work is cancelled when we no longer lead, and begun anew when we do again.
+        """
+        while True:
+            async with self.leading(name) as lead:
+                await lead.during(work)
 
     @property
     def one_writer(self) -> bool:

@@ -17,6 +17,7 @@ from psycopg.rows import dict_row, tuple_row
 from sqlalchemy.dialects.postgresql import psycopg as dialects
 
 from services.chassis.storage.faults import RaceLost, StorageUnavailable
+from services.chassis.storage.leadership import SILENT_MAX_S
 
 WRITERS: Final = 6  # connections that write; commits wait for the disk together, so a few are enough
 READERS: Final = 2  # for reads by key, which take a fraction of a millisecond
@@ -99,6 +100,10 @@ class Postgresql:
     def reader(self) -> Connection:
         """A connection that cannot write."""
         return self._connect(_OPTIONS + _READING)
+
+    def leader(self) -> Connection:
+        """A connection that ends if it says nothing for a while: see `leadership`."""
+        return self._connect((*_OPTIONS, *_READING, ("idle_session_timeout", f"{SILENT_MAX_S}s")))
 
     def engine(self) -> sa.Engine:
         """An engine for lists and searches; its connections cannot write either."""

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 
+from services.chassis.storage import postgresql
 from services.chassis.storage.database import Store
 from services.chassis.storage.faults import RaceLost, StorageBusy, StorageUnavailable
 from services.chassis.storage.statement import Statement
+from services.chassis.testing import until
 from services.kernel.clock import SystemClock
 from tests.chassis.storage.notebook import Notes, Transaction, notes
 from tests.databases import SERVER, VIOLATIONS, connected, only_postgresql
@@ -148,14 +150,101 @@ async def _lead(store: Notes) -> None:
 
 async def test_a_leader_who_was_cut_off_learns_it(store: Notes, url: str) -> None:
     async with store.leading("relay") as lead:
-        with closing(connected(url)) as server:
-            server.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_locks"
-                " WHERE locktype = 'advisory' AND database ="
-                " (SELECT oid FROM pg_database WHERE datname = current_database())"
-            )
+        _cut_off_leaders(url)
         with pytest.raises(StorageUnavailable):
             await lead.confirm()
+
+
+def _cut_off_leaders(url: str) -> None:
+    for pid in _leaders(url):
+        with closing(connected(url)) as server:
+            server.execute("SELECT pg_terminate_backend(%s)", (pid,))
+
+
+def _leaders(url: str) -> set[int]:
+    """The server's processes that hold advisory locks of this database."""
+    with closing(connected(url)) as server:
+        rows = server.execute(
+            "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database ="
+            " (SELECT oid FROM pg_database WHERE datname = current_database())"
+        ).fetchall()
+    return {pid for (pid,) in rows}
+
+
+class Working:
+    """Work that one process at a time does, and whose turn it is."""
+
+    def __init__(self) -> None:
+        self.turns: list[str] = []
+        self.at_it: set[str] = set()
+
+    @asynccontextmanager
+    async def by(self, name: str, store: Notes) -> AsyncIterator[None]:
+        task = asyncio.create_task(store.alone("work", lambda: self._work(name)))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _work(self, name: str) -> None:
+        self.turns.append(name)
+        self.at_it.add(name)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.at_it.remove(name)
+
+
+async def test_work_of_one_goes_on_elsewhere_when_its_process_ends(store: Notes, url: str) -> None:
+    working = Working()
+    async with replica(url) as other, AsyncExitStack() as first:
+        await first.enter_async_context(working.by("one", store))
+        await until(lambda: working.at_it == {"one"})
+        async with working.by("other", other):
+            await first.aclose()
+            await until(lambda: working.at_it == {"other"})
+    assert working.turns == ["one", "other"]
+
+
+async def test_work_ends_where_the_lead_was_lost_and_is_begun_again(store: Notes, url: str) -> None:
+    working = Working()
+    async with working.by("one", store):
+        await until(lambda: working.at_it == {"one"})
+        _cut_off_leaders(url)
+        await until(lambda: len(working.turns) == 2)
+        assert working.at_it == {"one"}
+
+
+async def test_a_leader_that_says_nothing_is_followed_and_learns_it_when_it_wakes(
+    store: Notes, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if it were frozen: its kernel keeps the connection open, and only the silence tells."""
+    monkeypatch.setattr(postgresql, "SILENT_MAX_S", 2)
+    assert store._leads is not None
+    awake, says = asyncio.Event(), store._leads._alive
+
+    async def asleep() -> None:
+        await awake.wait()
+        await says()
+
+    working = Working()
+    async with replica(url) as other, working.by("one", store):
+        await until(lambda: working.at_it == {"one"})
+        monkeypatch.setattr(store._leads, "_alive", asleep)
+        async with working.by("other", other):
+            await until(lambda: "other" in working.at_it)
+            assert working.at_it == {"one", "other"}
+            awake.set()
+            await until(lambda: working.at_it == {"other"})
+
+
+async def test_several_leads_are_one_connection(store: Notes, url: str) -> None:
+    async with store.leading("relay") as relay, store.leading("sweeper") as sweeper:
+        assert len(_leaders(url)) == 1
+        await relay.confirm()
+        await sweeper.confirm()
+    await until(lambda: not _leaders(url))
 
 
 async def test_sums_are_whole_numbers(store: Notes) -> None:
