@@ -51,6 +51,9 @@ class Endpoints:
     certificates: str = ""
     """The folder they are in."""
 
+    gateway_operations: str = ""
+    """`host:port` of the edge's health and metrics."""
+
     gateway_pid: int | None = None
     nats_pid: int | None = None
 

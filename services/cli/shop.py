@@ -163,6 +163,7 @@ class Shop:
             nats=f"nats://{HOST}:{self._ports.nats}",
             services={name: self._endpoint(name) for name in SERVICES},
             certificates=str(self.folder.certificates),
+            gateway_operations=self.gateway_operations,
             gateway_pid=self.programs.pid(GATEWAY),
             nats_pid=self.programs.pid(NATS),
         )

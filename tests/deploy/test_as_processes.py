@@ -39,6 +39,7 @@ class Host:
 
     def here(self, container: str, word: str) -> str:
         """What a container is told, as this machine has to hear it."""
+        word = word.replace("/etc/bodega/flags", str(DEPLOY / "flags"))
         word = word.replace(CERTIFICATES, str(self.folder / "certificates" / container))
         word = word.replace("/var/lib/bodega", str(self.folder)).replace("/opt/bodega", str(self.folder))
         word = re.sub(r"\b(?:0\.0\.0\.0|127\.0\.0\.1):(\d+)", rf"{container}:\1", word)
@@ -132,6 +133,7 @@ def test_the_shop_that_compose_describes_runs_in_production(tmp_path: Path) -> N
         for name, process in running.items():
             wait_healthy(host, name, process, deadline)
         _somebody_administers(host)
+        _the_operator_sees_everybody(host)
     assert {name: process.returncode for name, process in running.items()} == dict.fromkeys(RUNNING, 0)
 
 
@@ -155,3 +157,13 @@ def _somebody_administers(host: Host) -> None:
     signed_in = {"Authorization": f"Bearer {session['accessToken']}"}
     assert httpx.get(account, headers=signed_in, timeout=END_MAX_S).status_code == 200
     assert httpx.get(account, timeout=END_MAX_S).status_code == 401
+
+
+def _the_operator_sees_everybody(host: Host) -> None:
+    """At the mesh ports, since the guests' speak TLS, and where each says it is."""
+    asked = bodega("status", "--json", f"--data={host.folder / 'operator'}")
+    assert (asked.returncode, asked.stderr) == (0, "")
+    told = json.loads(asked.stdout)
+    assert {seen["name"] for seen in told["programs"] if seen["health"] == "SERVING"} == {*RUNNING}
+    assert all(seen["instance"] for seen in told["programs"] if seen["name"] in SERVICES)
+    assert told["notes"] == []

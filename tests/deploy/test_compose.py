@@ -255,4 +255,5 @@ def test_the_operator_finds_every_program(tmp_path: Path) -> None:
         assert shop.services[name].http == f"{name}:{environment[f'{prefix}OPERATIONS_PORT']}"
     assert shop.nats == f"nats://nats:{option('nats', 'port')[0]}"
     assert shop.gateway == f"http://gateway:{option('gateway', 'port')[0]}"
+    assert shop.gateway_operations == f"gateway:{option('gateway', 'operations-port')[0]}"
     assert ("certificates-operator", f"{shop.certificates}/operator", False) in list(mounts("operator"))

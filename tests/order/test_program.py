@@ -1,9 +1,9 @@
 """The order service as it is started, a broker beside it."""
 
-import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 from bodega.order.v1 import order_pb2 as pb
 from bodega.order.v1.order_pb2_grpc import OrderServiceStub
 from bodega.payment.v1 import payment_events_pb2
@@ -18,7 +18,7 @@ from services.chassis.events.server import NatsServer
 from services.chassis.feed import Feed
 from services.chassis.storage.database import Store
 from services.cli import observation
-from services.cli.endpoints import ServiceEndpoint
+from services.cli.instances import Place
 from services.kernel.clock import SystemClock
 from services.kernel.ids import TimeOrderedIds
 from services.order import domain
@@ -61,8 +61,9 @@ async def tell_of_late_money(nats: NatsServer, proofs: Proofs) -> None:
 
 
 async def status(server: App) -> observation.Observation:
-    at = ServiceEndpoint(server.grpc_address, server.operations_address, 1, "")
-    return await asyncio.to_thread(observation.service, "order", at)
+    at = Place("order", "order", guests=server.grpc_address, operations=server.operations_address)
+    async with httpx.AsyncClient(trust_env=False) as http:
+        return await observation.Observer(http).service(at)
 
 
 async def test_late_money_told_by_payment_stands_in_the_order_and_status_shows_who_listens(
