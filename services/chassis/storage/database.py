@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -15,6 +16,7 @@ from services.chassis.storage.idempotency import Call
 from services.chassis.storage.leadership import Lead, Leads, Undisputed
 from services.chassis.storage.readers import ReaderInLoop, ReadersInThreads
 from services.chassis.storage.session import Session
+from services.chassis.storage.spans import searched, traced
 from services.chassis.storage.sqlite import Sqlite
 from services.chassis.storage.writer import Writer
 from services.kernel.clock import Clock
@@ -79,7 +81,7 @@ class Store(Generic[Tx]):
                 audit_trail.record(session, request, answer, now=self._clock.now())
             return answer
 
-        return await self._writer.write(transaction)
+        return await self._traced("store.write", transaction, self._writer.write)
 
     async def once(self, call: Call, fn: Callable[[Tx], M | DomainError]) -> M:
         """The same, but however often the call is repeated, `fn` has its effect once.
@@ -96,7 +98,7 @@ class Store(Generic[Tx]):
             now = self._clock.now()
             return idempotency.once(session, call, digest, now, lambda: fn(self._open_transaction(session)))
 
-        return (await self._writer.write(transaction)).unwrap()
+        return (await self._traced("store.once", transaction, self._writer.write)).unwrap()
 
     async def recall(self, call: Call, reply_type: type[M]) -> M | None:
         """What `once` would replay for this call, None if it has not happened yet.
@@ -104,9 +106,11 @@ class Store(Generic[Tx]):
         For handlers of several steps, which ask before they call a neighbour.
         """
         digest = call.digest(self._secret)
-        outcome = await self._reads.glance(
-            lambda session: idempotency.recall(session, call, digest, reply_type)
-        )
+
+        def reading(session: Session) -> idempotency.Outcome[M] | None:
+            return idempotency.recall(session, call, digest, reply_type)
+
+        outcome = await self._traced("store.recall", reading, self._reads.glance)
         return outcome.unwrap() if outcome else None
 
     async def read(self, fn: Callable[[Tx], T]) -> T:
@@ -122,7 +126,7 @@ class Store(Generic[Tx]):
 
         If the caller is cancelled, the connection is given back before the cancellation goes on.
         """
-        return await _uncancellable(self._fetch(clause))
+        return await _uncancellable(searched(self._database.dialect, clause, self._fetch(clause)))
 
     def on_commit(self, wake: Callable[[], None]) -> None:
         """Has `wake` called in the loop after each commit that changed something."""
@@ -133,11 +137,11 @@ class Store(Generic[Tx]):
 
         What is patient joins somebody else's commit, or has its own if none comes along for a while.
         """
-        return await self._writer.write(fn, patient=patient)
+        return await self._traced("store.transact", fn, partial(self._writer.write, patient=patient))
 
     def look(self, fn: Callable[[Session], T]) -> Coroutine[Any, Any, T]:
         """`read` for the chassis' own tables."""
-        return self._reads.look(fn)
+        return self._traced("store.read", fn, self._reads.look)
 
     def leading(self, name: str) -> AbstractAsyncContextManager[Lead]:
         """For what one process at a time may do: waits until no other leads in it."""
@@ -169,6 +173,14 @@ class Store(Generic[Tx]):
     def under_way(self) -> int:
         """Transactions taken and not yet answered; what a metric shows."""
         return self._writer.under_way
+
+    def _traced(
+        self,
+        name: str,
+        fn: Callable[[Session], T],
+        run: Callable[[Callable[[Session], T]], Coroutine[Any, Any, T]],
+    ) -> Coroutine[Any, Any, T]:
+        return traced(name, self._database.dialect.name, fn, run)
 
     async def _fetch(self, clause: sa.Select[Any]) -> list[sa.RowMapping]:
         loop = asyncio.get_running_loop()

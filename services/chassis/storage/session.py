@@ -1,7 +1,7 @@
 """What a transaction function works with: statements on one open transaction. Synchronous throughout."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -45,6 +45,9 @@ class Database(Protocol):
     def in_transaction(self, connection: Any) -> bool: ...
 
 
+Watch = Callable[[str, int], AbstractContextManager[None]]
+
+
 class Session:
     """An open transaction.
 
@@ -58,6 +61,7 @@ class Session:
         "_database",
         "_dialect",
         "_lost",
+        "_watch",
         "_with_savepoints",
         "wrote",
     )
@@ -69,6 +73,7 @@ class Session:
         self._dialect = database.dialect
         self._with_savepoints = with_savepoints
         self._lost = False
+        self._watch: Watch | None = None
         self._after_commit: list[Callable[[], None]] = []
         self.wrote = False
         """Whether a statement has changed anything since the writer last set this to False."""
@@ -84,6 +89,15 @@ class Session:
     def collect_after_commit(self, acts: list[Callable[[], None]]) -> None:
         """For the writer, which runs several transactions on one session: where `after_commit` puts them."""
         self._after_commit = acts
+
+    @contextmanager
+    def watched(self, watch: Watch) -> Iterator[None]:
+        """Each statement inside is run in a context that `watch` makes of its SQL and its count of rows."""
+        self._watch = watch
+        try:
+            yield
+        finally:
+            self._watch = None
 
     def one(self, statement: Statement, /, **params: object) -> Row | None:
         """The row that the statement finds, None if there is none; raises ValueError if there are more."""
@@ -109,7 +123,7 @@ class Session:
         bound = [statement.bound(self._dialect, row) for row in rows]
         if bound:
             self.wrote = True
-            self._guarded(self._connection.executemany, bound[0][0], [params for _, params in bound])
+            self._run(self._connection.executemany, bound[0][0], [params for _, params in bound], len(bound))
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -145,8 +159,14 @@ class Session:
 
     def _execute(self, statement: Statement, params: dict[str, object]) -> Cursor:
         sql, values = statement.bound(self._dialect, params)
-        cursor: Cursor = self._guarded(self._connection.execute, sql, values)
+        cursor: Cursor = self._run(self._connection.execute, sql, values)
         return cursor
+
+    def _run(self, execute: Any, sql: str, values: Any, rows: int = 1) -> Any:
+        if self._watch is None:
+            return self._guarded(execute, sql, values)
+        with self._watch(sql, rows):
+            return self._guarded(execute, sql, values)
 
     def _guarded(self, execute: Any, *args: Any) -> Any:
         if self._lost:
