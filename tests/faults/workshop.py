@@ -15,9 +15,8 @@ from services.chassis.testing import until
 from tests.chassis import playground
 from tests.chassis.playground import FILE, Pong
 
-HANDS: Final = 10
-WORK_S: Final = 0.05
-CAPACITY: Final = HANDS / WORK_S  # calls a second
+HANDS: Final = 5
+WORK_S: Final = 0.1
 
 
 async def run(settings: ServiceSettings) -> None:

@@ -83,7 +83,7 @@ SHOWS: Final[tuple[Show, ...]] = (
     ),
     Show(
         "overload",
-        "For 60 s a server is asked for three times what it can do, by callers who wait a second.",
+        "For 60 s a server is asked for three times what it can do, by callers who wait two seconds.",
         overload.shown,
     ),
     Show(

@@ -34,15 +34,15 @@ NORMAL: Final = "Fire"
 HANGS: Final = "Recite"
 CRITICAL: Final = "Write"
 STORM: Final = (CRITICAL, *(NORMAL,) * 8, *("Read",) * 3)  # a quarter of the capacity is critical
-DEADLINE_S: Final = 1.0  # what comes later is of no use to anybody
-CRITICAL_DEADLINE_S: Final = 5.0  # what was begun is worth waiting for
+DEADLINE_S: Final = 2.0  # what comes later is of no use to anybody
+CRITICAL_DEADLINE_S: Final = 10.0  # what was begun is worth waiting for
 
 CALM: Final = (NORMAL, NORMAL, "Read")
 CALM_RATE: Final = 0.7  # of the capacity
 LOOK_S: Final = 0.5
 SOON_S: Final = 3 * WORK_S  # a call that is done so fast did not wait for long
 
-LEAD_S: Final = 2.0  # the limit is learned meanwhile; critical work counts from the first moment
+LEAD_S: Final = 3.0  # the limit is learned meanwhile; critical work counts from the first moment
 REFUSED: Final = 1000  # so many refusals are measured at a time,
 IN_FLIGHT: Final = 32  # so many at once,
 ROUNDS: Final = 5  # and the median of so many counts: others use this machine, too
