@@ -3,5 +3,6 @@
 from typing import Any, Final
 
 from services.chassis.flags import SHEDDING, Flag
+from services.order.flags import CAPTURE
 
-ALL: Final[tuple[Flag[Any], ...]] = (SHEDDING,)
+ALL: Final[tuple[Flag[Any], ...]] = (SHEDDING, CAPTURE)

@@ -23,7 +23,8 @@ Template = Callable[[Any], Message]
 
 
 def order_confirmed(event: orders.OrderConfirmed) -> Particulars:
-    return {"order_id": event.order_id, "amount": _amount(event.total)}
+    held = {"held": "yes"} if event.capture == orders.CAPTURE_ON_SHIPMENT else {}
+    return {"order_id": event.order_id, "amount": _amount(event.total), **held}
 
 
 def order_rejected(event: orders.OrderRejected) -> Particulars:

@@ -22,6 +22,7 @@ from services.chassis.storage import idempotency
 from services.order.config import OrderSettings
 from services.order.consumers import REACTIONS
 from services.order.details import Details
+from services.order.flags import CAPTURE
 from services.order.neighbours import Neighbours
 from services.order.participants import Participants
 from services.order.queries import Queries
@@ -35,7 +36,9 @@ from services.order.watch import OrderWatch
 async def assembled(settings: OrderSettings) -> AsyncIterator[App]:
     """The whole service, not yet serving."""
     feed = Feed()
-    async with opened(settings, lambda session, ids: Transaction(session, ids, feed)) as service:
+    async with opened(
+        settings, lambda session, ids: Transaction(session, ids, feed), flags=[CAPTURE]
+    ) as service:
         server, store, clock = service.app, service.store, service.clock
         users = service.connect(settings.user_target, user_pb2.DESCRIPTOR)
         inventory = service.connect(settings.inventory_target, inventory_pb2.DESCRIPTOR)
@@ -61,6 +64,7 @@ async def assembled(settings: OrderSettings) -> AsyncIterator[App]:
                 clock=clock,
             ),
             watch=OrderWatch(store, feed),
+            flags=service.flags,
             clock=clock,
             ids=service.ids,
         )

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from services.chassis.audit import Check, Finding, judged
 from services.chassis.storage.event_store import StoredEvent
+from services.chassis.storage.session import Row
 from services.kernel.clock import from_micros
 from services.order import convert, domain, events, facts, projection
 from services.order.store import event_from_stored, stored_event
@@ -31,13 +32,24 @@ class Standing:
     total_minor: int
     currency: str
     refunded_minor: int
+    taken_minor: int
+    """What was taken for it, refunds not subtracted."""
+
+    waits_to_be_paid: bool
+    """Whether its money is only held, until it is shipped."""
+
     is_settled: bool
     """Whether nothing is under way."""
 
     @property
     def worth_minor(self) -> int:
         """What of its price is the shop's for good, once nothing is under way."""
-        return 0 if self.has_ended else self.total_minor - self.refunded_minor
+        return 0 if self.has_ended or self.waits_to_be_paid else self.total_minor - self.refunded_minor
+
+    @property
+    def given_back_minor(self) -> int:
+        """What of it was taken and went back; the rest of what was refunded was never taken."""
+        return self.refunded_minor - (self.total_minor - self.taken_minor) if self.taken_minor else 0
 
     @property
     def has_ended(self) -> bool:
@@ -48,17 +60,25 @@ class Standing:
 def standings(connection: sa.Connection) -> dict[str, Standing]:
     """Every order by its id."""
     return {
-        row.order_id: Standing(
-            row.order_id,
-            row.user_id,
-            domain.State(row.state),
-            row.total_minor,
-            row.currency,
-            row.refunded_minor,
-            is_settled=not row.under_way,
+        row["order_id"]: Standing(
+            row["order_id"],
+            row["user_id"],
+            domain.State(row["state"]),
+            row["total_minor"],
+            row["currency"],
+            row["refunded_minor"],
+            taken_minor=projection.taken_minor(row),
+            waits_to_be_paid=_waits_to_be_paid(row),
+            is_settled=not row["under_way"],
         )
-        for row in connection.execute(sa.select(orders))
+        for row in connection.execute(sa.select(orders)).mappings()
     }
+
+
+def _waits_to_be_paid(row: Row) -> bool:
+    """Whoever was shipped something has paid, or something is wrong."""
+    stands = row["state"] in domain.STANDING
+    return stands and not row["ship_time"] and not projection.taken_minor(row)
 
 
 def pieces(connection: sa.Connection) -> dict[str, dict[str, int]]:

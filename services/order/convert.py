@@ -16,6 +16,13 @@ _STATES: Final = {state: pb.Order.State.Value(f"STATE_{state}") for state in dom
 _STATES_BACK: Final = {number: state for state, number in _STATES.items()}
 _STEPS: Final = {step: pb.Step.Value(f"STEP_{step}") for step in facts.Step}
 _STEPS_BACK: Final = {number: step for step, number in _STEPS.items()}
+_CAPTURES: Final = {
+    capture: events_pb.Capture.Value(f"CAPTURE_ON_{capture.name}") for capture in facts.Capture
+}
+_CAPTURES_BACK: Final = {
+    events_pb.CAPTURE_UNSPECIFIED: facts.Capture.CONFIRM,  # before there was a choice
+    **{number: capture for capture, number in _CAPTURES.items()},
+}
 
 
 def state_to_proto(state: domain.State) -> pb.Order.State.ValueType:
@@ -25,6 +32,10 @@ def state_to_proto(state: domain.State) -> pb.Order.State.ValueType:
 def state_from_proto(number: pb.Order.State.ValueType) -> domain.State | None:
     """None for unspecified: any state."""
     return _STATES_BACK.get(number)
+
+
+def capture_to_proto(capture: facts.Capture) -> events_pb.Capture.ValueType:
+    return _CAPTURES[capture]
 
 
 def lines_wanted(
@@ -73,6 +84,7 @@ def placed_to_proto(order_id: str, placed: facts.Placed) -> events_pb.OrderPlace
         ],
         total=wire.money_to_proto(placed.total),
         payment_method_id=placed.payment_method_id,
+        capture=_CAPTURES[placed.capture],
     )
 
 
@@ -87,7 +99,14 @@ def _placed_from_proto(message: events_pb.OrderPlaced) -> facts.Placed:
         ),
         total=wire.money_from_proto(message.total),
         payment_method_id=message.payment_method_id,
+        capture=_capture_from_proto(message.capture),
     )
+
+
+def _capture_from_proto(number: events_pb.Capture.ValueType) -> facts.Capture:
+    if number not in _CAPTURES_BACK:
+        raise UnknownFact(f"a stored event has the capture {number}, which this release does not know")
+    return _CAPTURES_BACK[number]
 
 
 def fact_to_proto(order: domain.Order, fact: facts.Fact) -> pb.OrderEvent:
@@ -125,6 +144,8 @@ def fact_to_proto(order: domain.Order, fact: facts.Fact) -> pb.OrderEvent:
                     payment_id=payment_id, amount=wire.money_to_proto(amount)
                 )
             )
+        case facts.CaptureRequested(amount):
+            return pb.OrderEvent(capture_requested=pb.CaptureRequested(amount=wire.money_to_proto(amount)))
         case facts.Shipped():
             return pb.OrderEvent(shipped=shipped_to_proto(order, fact))
         case facts.Delivered():
@@ -186,6 +207,8 @@ def fact_from_proto(stored: pb.OrderEvent) -> facts.Fact:
         case "late_money_returned":
             returned = stored.late_money_returned
             return facts.LateMoneyReturned(returned.payment_id, wire.money_from_proto(returned.amount))
+        case "capture_requested":
+            return facts.CaptureRequested(wire.money_from_proto(stored.capture_requested.amount))
         case "shipped":
             return facts.Shipped(stored.shipped.tracking_reference)
         case "delivered":
@@ -206,7 +229,10 @@ class UnknownFact(Exception):
 
 def confirmed_to_proto(order: domain.Order) -> events_pb.OrderConfirmed:
     return events_pb.OrderConfirmed(
-        order_id=order.id, user_id=order.user_id, total=wire.money_to_proto(order.total)
+        order_id=order.id,
+        user_id=order.user_id,
+        total=wire.money_to_proto(order.total),
+        capture=_CAPTURES[order.capture],
     )
 
 
@@ -253,6 +279,7 @@ def _refund_requested_to_proto(fact: facts.RefundRequested) -> pb.RefundRequeste
         amount=wire.money_to_proto(fact.amount),
         return_stock=fact.return_stock,
         reason=fact.reason,
+        before_capture=fact.before_capture,
     )
 
 
@@ -263,4 +290,5 @@ def _refund_requested_from_proto(message: pb.RefundRequested) -> facts.RefundReq
         amount=wire.money_from_proto(message.amount),
         return_stock=message.return_stock,
         reason=message.reason,
+        before_capture=message.before_capture,
     )

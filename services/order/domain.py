@@ -16,6 +16,8 @@ from services.kernel.money import AMOUNT_MINOR_MAX, Money
 from services.order.facts import (
     Cancelled,
     CancelRequested,
+    Capture,
+    CaptureRequested,
     CompensationForced,
     Confirmed,
     Delivered,
@@ -54,6 +56,7 @@ class State(StrEnum):
 
 # Money moves last, when the goods are already ours to give.
 FORWARD: Final = (Step.RESERVE_STOCK, Step.AUTHORIZE_PAYMENT, Step.COMMIT_STOCK, Step.CAPTURE_PAYMENT)
+FIRST_TO_DO: Final = {Capture.CONFIRM: FORWARD, Capture.SHIPMENT: FORWARD[:-1]}
 UNDO_BOTH: Final = (Step.VOID_PAYMENT, Step.RELEASE_STOCK)
 
 # A definite refusal of a step proves that no later step ever ran: only what came before it is undone.
@@ -92,6 +95,10 @@ class OrderSettled(errors.WrongState):
 
 class OrderNotShippable(errors.WrongState):
     """Order {order_id} is {state}; only a confirmed order can be shipped."""
+
+
+class ShipmentNotPaid(errors.Stale):
+    """The money of order {order_id} is being taken; the parcel stays until the same request says SHIPPED."""
 
 
 class OrderNotDeliverable(errors.WrongState):
@@ -145,14 +152,17 @@ class Order:
     payment_method_id: str
     create_time: datetime
     update_time: datetime
+    capture: Capture
+    to_do: tuple[Step, ...]
     state: State = State.PENDING
     version: int = 0
-    to_do: tuple[Step, ...] = FORWARD
     rejection_reason: str = ""
     cancel_reason: str = ""
     needs_attention: bool = False
     reservation_id: str = ""
     payment_id: str = ""
+    to_capture: Money | None = None  # what CaptureRequested says
+    is_captured: bool = False
     ship_time: datetime | None = None
     deliver_time: datetime | None = None
     tracking_reference: str = ""
@@ -175,6 +185,28 @@ class Order:
         return self.state is State.PENDING or (self.state in STANDING and self.ship_time is None)
 
     @property
+    def can_be_given_up(self) -> bool:
+        """Whether patience with its next step may end; what stands or is being undone is seen through."""
+        return self.state is State.PENDING
+
+    @property
+    def is_only_held(self) -> bool:
+        """Whether its money was not even asked to be taken, so that refunds make it less."""
+        return self.capture is Capture.SHIPMENT and self.to_capture is None
+
+    @property
+    def is_being_paid(self) -> bool:
+        """Whether it stands and its money is on the way, so that it can be shipped before long."""
+        return self.state in STANDING and self.to_capture is not None and not self.is_captured
+
+    @property
+    def captured_total(self) -> Money:
+        """What was taken for it, what went back not subtracted; nothing for one that ended."""
+        if not self.is_captured or self.state not in STANDING:
+            return Money.zero(self.total.currency)
+        return self.to_capture or self.total
+
+    @property
     def refund_under_way(self) -> RefundRequested | None:
         """The refund that is being seen through."""
         return self.refunds[self.refunds_done] if self.refunds_done < len(self.refunds) else None
@@ -185,6 +217,11 @@ class Order:
         return sum(
             (refund.amount for refund in self.refunds[: self.refunds_done]), Money.zero(self.total.currency)
         )
+
+    @property
+    def left_to_pay(self) -> Money:
+        """What it costs without all that was refunded, or is about to be."""
+        return self.total - sum((refund.amount for refund in self.refunds), Money.zero(self.total.currency))
 
     def refunded_quantity(self, product_id: str) -> int:
         """How many pieces were refunded, or are about to be."""
@@ -198,10 +235,18 @@ class Order:
             raise OrderNotCancellable(order_id=self.id, state=self.state)
         return self.record(CancelRequested(reason), at=at)
 
+    def take_payment(self, *, at: datetime) -> "Order":
+        """Has money taken that is only held; changes nothing where there is none, or that was asked for."""
+        if self.state not in STANDING or not self.is_only_held:
+            return self
+        return self.record(CaptureRequested(self.left_to_pay), at=at)
+
     def ship(self, *, tracking_reference: str, at: datetime) -> "Order":
         """Says that the parcel may leave; saying it again changes nothing."""
         if self.state not in STANDING:
             raise OrderNotShippable(order_id=self.id, state=self.state)
+        if not self.is_captured:
+            raise ShipmentNotPaid(order_id=self.id)
         return self if self.ship_time else self.record(Shipped(tracking_reference), at=at)
 
     def deliver(self, *, at: datetime) -> "Order":
@@ -216,7 +261,7 @@ class Order:
         """Has the price of these pieces (none: of all that are left) given back; then driven like any step.
 
         Goods that were not shipped go back on sale in any case. Refunding all that is left of an order that
-        was not shipped calls it off.
+        was not shipped calls it off. What is only held is not given back: so much less is taken.
         """
         left = {
             line.product_id: line.quantity - self.refunded_quantity(line.product_id) for line in self.lines
@@ -227,17 +272,17 @@ class Order:
         for product_id, asked in wanted.items():
             if asked > left.get(product_id, 0):
                 raise RefundExceedsOrder(product_id=product_id, left=left.get(product_id, 0), asked=asked)
-        if not self.ship_time and all(
-            wanted.get(product_id, 0) == count for product_id, count in left.items()
-        ):
-            return self.cancel(reason=reason, at=at)
         amount = sum(
             (line.unit_price * wanted.get(line.product_id, 0) for line in self.lines),
             Money.zero(self.total.currency),
         )
+        is_all = all(wanted.get(product_id, 0) == count for product_id, count in left.items())
+        if is_all and not self.ship_time:
+            return self.cancel(reason=reason, at=at)
         goods_return = return_stock or not self.ship_time
+        pieces = tuple(sorted(wanted.items()))
         return self.record(
-            RefundRequested(refund_id, tuple(sorted(wanted.items())), amount, goods_return, reason), at=at
+            RefundRequested(refund_id, pieces, amount, goods_return, reason, self.is_only_held), at=at
         )
 
     def give_up(self, *, reason: str, at: datetime) -> "Order":
@@ -251,9 +296,10 @@ class Order:
     def apply(self, outcome: Outcome, *, at: datetime) -> "Order":
         """What a call to a participant came to, and the end of the order if that was the last."""
         assert outcome.step is next_step(self), f"{outcome.step} was not the next step of order {self.id}"
+        assert self.can_be_given_up or not isinstance(outcome, StepGivenUp)
         order = self.record(outcome, at=at)
         if self.state in STANDING:
-            return _with_refund_ended(order, at)
+            return _with_refund_ended(order, outcome, at)
         return order if order.to_do or order.state in ENDED else order.record(_END[order.state], at=at)
 
     def raise_attention(self, step: Step, attempts: int, *, at: datetime) -> "Order":
@@ -328,6 +374,8 @@ def _begun(order_id: str, event: Event) -> Order:
         payment_method_id=event.fact.payment_method_id,
         create_time=event.at,
         update_time=event.at,
+        capture=event.fact.capture,
+        to_do=FIRST_TO_DO[event.fact.capture],
         version=1,
     )
 
@@ -339,8 +387,8 @@ def _evolved(order: Order, event: Event) -> Order:
         case StepDone(step=step):
             assert order.to_do[:1] == (step,), f"{step} was not the next step of order {order.id}"
             return _stepped(after, event.fact, to_do=order.to_do[1:])
-        case StepRefused(step=step, reason=reason):
-            return _rejecting(after, reason, UNDO_AFTER_REFUSED[step])
+        case StepRefused():
+            return _refused(after, event.fact)
         case StepGivenUp():
             return _rejecting(after, TIMED_OUT, UNDO_BOTH)
         case CompensationForced():
@@ -359,13 +407,17 @@ def _evolved(order: Order, event: Event) -> Order:
             return after
         case Placed():
             raise AssertionError(f"order {order.id} is placed twice")
-        case Shipped() | Delivered() | RefundRequested() | Refunded():
+        case CaptureRequested() | Shipped() | Delivered() | RefundRequested() | Refunded():
             return _evolved_standing(after, event.fact)
 
 
-def _evolved_standing(order: Order, fact: Shipped | Delivered | RefundRequested | Refunded) -> Order:
+def _evolved_standing(
+    order: Order, fact: CaptureRequested | Shipped | Delivered | RefundRequested | Refunded
+) -> Order:
     """What happens to an order once it is confirmed; `update_time` is when."""
     match fact:
+        case CaptureRequested(amount=amount):
+            return replace(order, to_capture=amount, to_do=(*order.to_do, Step.CAPTURE_PAYMENT))
         case Shipped(tracking_reference=reference):
             return _standing(replace(order, ship_time=order.update_time, tracking_reference=reference))
         case Delivered():
@@ -383,16 +435,16 @@ def _stepped(order: Order, done: StepDone, *, to_do: tuple[Step, ...]) -> Order:
             return replace(order, to_do=to_do, reservation_id=order.reservation_id or done.reference)
         case Step.AUTHORIZE_PAYMENT | Step.VOID_PAYMENT:
             return replace(order, to_do=to_do, payment_id=order.payment_id or done.reference)
+        case Step.CAPTURE_PAYMENT:
+            return replace(order, to_do=to_do, is_captured=True, needs_attention=False)
         case _:
             return replace(order, to_do=to_do)
 
 
-def _with_refund_ended(order: Order, at: datetime) -> Order:
+def _with_refund_ended(order: Order, outcome: Outcome, at: datetime) -> Order:
     """The same order; if a refund's last step was just taken, with that refund done."""
     refund = order.refund_under_way
-    assert refund is not None, "an order that stands has nothing to do but refunds"
-    ahead = sum(len(later.steps) for later in order.refunds[order.refunds_done + 1 :])
-    if len(order.to_do) > ahead:
+    if refund is None or not isinstance(outcome, StepDone) or outcome.step is not refund.steps[-1]:
         return order
     full = order.refunded_total + refund.amount == order.total
     return order.record(Refunded(refund.refund_id, refund.amount, full), at=at)
@@ -410,6 +462,14 @@ def _standing(order: Order) -> Order:
     else:
         state = State.SHIPPED if order.ship_time else State.CONFIRMED
     return replace(order, state=state)
+
+
+def _refused(order: Order, refused: StepRefused) -> Order:
+    """Given up; what the buyer was told is theirs is called off instead."""
+    undo = UNDO_AFTER_REFUSED[refused.step]
+    if order.state in STANDING:
+        return replace(order, state=State.CANCELLING, cancel_reason=refused.reason, to_do=undo)
+    return _rejecting(order, refused.reason, undo)
 
 
 def _rejecting(order: Order, reason: str, to_do: tuple[Step, ...]) -> Order:

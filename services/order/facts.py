@@ -20,6 +20,13 @@ class Step(StrEnum):
     RETURN_STOCK = "RETURN_STOCK"
 
 
+class Capture(StrEnum):
+    """When the money of an order is taken; decided when it is accepted."""
+
+    CONFIRM = "confirm"
+    SHIPMENT = "shipment"
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One product of an order, as it was named and priced when the order was accepted."""
@@ -43,6 +50,7 @@ class Placed:
     lines: tuple[Line, ...]
     total: Money
     payment_method_id: str
+    capture: Capture = Capture.CONFIRM
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +126,13 @@ class LateMoneyReturned:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureRequested:
+    """The order is to be shipped: of what is held this much is to be taken first."""
+
+    amount: Money
+
+
+@dataclass(frozen=True, slots=True)
 class Shipped:
     """The goods are on their way."""
 
@@ -138,10 +153,13 @@ class RefundRequested:
     amount: Money
     return_stock: bool
     reason: str = ""
+    before_capture: bool = False
+    """Whether nothing was taken yet: then so much less will be."""
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        return (Step.REFUND_PAYMENT, Step.RETURN_STOCK) if self.return_stock else (Step.REFUND_PAYMENT,)
+        payment = () if self.before_capture else (Step.REFUND_PAYMENT,)
+        return (*payment, Step.RETURN_STOCK) if self.return_stock else payment
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +183,7 @@ Fact = (
     | Cancelled
     | NeedsAttention
     | LateMoneyReturned
+    | CaptureRequested
     | Shipped
     | Delivered
     | RefundRequested

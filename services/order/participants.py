@@ -151,7 +151,11 @@ class Participants:
 
     async def _capture(self, order: domain.Order, request_id: str) -> Answer:
         payment = await self._payment.CapturePayment(
-            payment_pb2.CapturePaymentRequest(order_id=order.id, request_id=request_id)
+            payment_pb2.CapturePaymentRequest(
+                order_id=order.id,
+                amount=wire.money_to_proto(order.to_capture) if order.to_capture else None,
+                request_id=request_id,
+            )
         )
         if payment.state == payment_pb2.Payment.STATE_CAPTURED:
             return Done(payment.payment_id)

@@ -9,11 +9,12 @@ from services.chassis import wire
 from services.chassis.storage.session import Row
 from services.kernel.clock import from_micros, to_micros
 from services.kernel.money import Money
-from services.order import convert, domain
+from services.order import convert, domain, facts
 
 
 def order_row(order: domain.Order) -> dict[str, Any]:
     """The row that this order is shown by."""
+    captured = order.captured_total
     return {
         "order_id": order.id,
         "user_id": order.user_id,
@@ -34,6 +35,8 @@ def order_row(order: domain.Order) -> dict[str, Any]:
         "deliver_time": to_micros(order.deliver_time) if order.deliver_time else None,
         "tracking_reference": order.tracking_reference,
         "refunded_minor": order.refunded_total.amount_minor,
+        "capture": str(order.capture),
+        "captured_at_shipment_minor": captured.amount_minor if captured and order.to_capture else 0,
     }
 
 
@@ -73,6 +76,7 @@ def shown(row: Row, lines: Iterable[Row]) -> pb.Order:
         create_time=wire.timestamp(from_micros(row["create_time"])),
         update_time=wire.timestamp(from_micros(row["update_time"])),
         tracking_reference=row["tracking_reference"],
+        capture=convert.capture_to_proto(facts.Capture(row["capture"])),
     )
     if row["ship_time"]:
         order.ship_time.CopyFrom(wire.timestamp(from_micros(row["ship_time"])))
@@ -80,7 +84,17 @@ def shown(row: Row, lines: Iterable[Row]) -> pb.Order:
         order.deliver_time.CopyFrom(wire.timestamp(from_micros(row["deliver_time"])))
     if row["refunded_minor"]:
         order.refunded_total.CopyFrom(wire.money_to_proto(Money(row["refunded_minor"], currency)))
+    if captured_minor := taken_minor(row):
+        order.captured_total.CopyFrom(wire.money_to_proto(Money(captured_minor, currency)))
     return order
+
+
+def taken_minor(row: Row) -> int:
+    """What was taken for the order that a row shows, as `Order.captured_total` has it."""
+    if row["state"] not in domain.STANDING:
+        return 0
+    paid_by_now = row["capture"] == facts.Capture.CONFIRM
+    return int(row["total_minor"] if paid_by_now else row["captured_at_shipment_minor"])
 
 
 def order_to_proto(order: domain.Order) -> pb.Order:

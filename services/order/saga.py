@@ -39,7 +39,7 @@ LEASE: Final = timedelta(seconds=30)  # longer than any one call may take
 IDLE_S: Final = 1.0  # at most this long until an order that someone else made due is noticed
 QUICK_S: Final = 0.25  # an outcome that took longer to get is written down at once
 ATTEMPTS_MIN: Final = 3  # patience never ends before this many, however long the house was down
-ATTENTION_ATTEMPTS: Final = 8  # attempts to undo after which a person should look
+ATTENTION_ATTEMPTS: Final = 8  # attempts at what is seen through after which a person should look
 
 ACCEPTED: Final = failpoints.site("order.accept.after")
 BEFORE_APPEND: Final = failpoints.site("order.append.before")
@@ -198,7 +198,7 @@ class Saga:
                     order = order.apply(facts.StepDone(step, drive.attempts + 1, reference), at=now)
                 case Refused(reason):
                     order = order.apply(facts.StepRefused(step, drive.attempts + 1, reason), at=now)
-                case Unknown(outcome) if self._is_out_of_patience(drive, step):
+                case Unknown(outcome) if self._is_out_of_patience(drive, order):
                     order = order.apply(facts.StepGivenUp(step, drive.attempts + 1, outcome), at=now)
                 case Unknown(outcome):
                     await self._park(drive, order, step, outcome)
@@ -219,8 +219,8 @@ class Saga:
             span[names.OUTCOME] = type(answer).__name__.lower()
         return answer
 
-    def _is_out_of_patience(self, drive: Drive, step: Step) -> bool:
-        if step not in domain.FORWARD or drive.step_since is None or drive.attempts + 1 < ATTEMPTS_MIN:
+    def _is_out_of_patience(self, drive: Drive, order: Order) -> bool:
+        if not order.can_be_given_up or drive.step_since is None or drive.attempts + 1 < ATTEMPTS_MIN:
             return False
         return self._clock.now() - drive.step_since >= self._patience.step
 
@@ -250,7 +250,7 @@ class Saga:
         wait_s = self._patience.backoff.delay_s(attempts, self._random)
         parked = replace(drive, attempts=attempts, step_since=drive.step_since or now)
         log.warning("saga_step_unknown", step=step, outcome=outcome, attempts=attempts, retry_in_s=wait_s)
-        if step not in domain.FORWARD and attempts >= ATTENTION_ATTEMPTS:
+        if not order.can_be_given_up and attempts >= ATTENTION_ATTEMPTS:
             order = order.raise_attention(step, attempts, at=now)
 
         def park(tx: Transaction) -> None:

@@ -10,6 +10,7 @@ from bodega.order.v1 import order_pb2_grpc
 
 from services.chassis import context as request_context
 from services.chassis import wire
+from services.chassis.flags import Flags
 from services.chassis.identity.ownership import must_own
 from services.chassis.storage.database import Store
 from services.chassis.storage.idempotency import Call, call
@@ -18,6 +19,7 @@ from services.kernel.ids import Ids
 from services.kernel.money import Money
 from services.order import convert, domain, facts, projection
 from services.order.details import Details
+from services.order.flags import CAPTURE
 from services.order.neighbours import Neighbours, may_buy
 from services.order.queries import Queries
 from services.order.saga import Saga
@@ -42,6 +44,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         queries: Queries,
         details: Details,
         watch: OrderWatch,
+        flags: Flags,
         clock: Clock,
         ids: Ids,
     ) -> None:
@@ -49,6 +52,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         self._queries = queries
         self._details = details
         self._watch = watch
+        self._flags = flags
         self._neighbours = neighbours
         self._saga = saga
         self._clock = clock
@@ -95,14 +99,11 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         )
 
     async def UpdateOrderStatus(self, request: pb.UpdateOrderStatusRequest, context: Context) -> pb.Order:
+        this, order_id = call(request), wire.uuid_key(request.order_id)
+        if request.state == pb.Order.STATE_SHIPPED:
+            return await self._ship(this, order_id, request.tracking_reference)
         now = self._clock.now()
-
-        def move(order: domain.Order) -> domain.Order:
-            if request.state == pb.Order.STATE_SHIPPED:
-                return order.ship(tracking_reference=request.tracking_reference, at=now)
-            return order.deliver(at=now)
-
-        return await self._move(call(request), wire.uuid_key(request.order_id), move)
+        return await self._move(this, order_id, lambda order: order.deliver(at=now))
 
     async def RefundOrder(self, request: pb.RefundOrderRequest, context: Context) -> pb.Order:
         now, refund_id = self._clock.now(), self._ids.new()
@@ -141,6 +142,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         user_id = wire.uuid_key(request.user_id)
         user, products = await self._neighbours.buyer_and_products(user_id, request.lines)
         order_id = self._ids.new()
+        capture = self._flags.value(CAPTURE, user_id, order_id=order_id)
         now = self._clock.now()
         accepted: list[domain.Order] = []
 
@@ -151,7 +153,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
             total = domain.total_of(lines, request.currency)
             if request.HasField("expected_total"):
                 _expected(total, request)
-            placed = facts.Placed(user_id, lines, total, wire.uuid_key(request.payment_method_id))
+            placed = facts.Placed(user_id, lines, total, wire.uuid_key(request.payment_method_id), capture)
             accepted.append(self._saga.accept(tx, domain.place(order_id, placed, at=now)))
             return pb.Order(order_id=order_id)
 
@@ -159,6 +161,28 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         if accepted and reply.order_id == order_id:  # not a twin's
             self._saga.take(accepted[0])
         return reply
+
+    async def _ship(self, this: Call, order_id: str, tracking_reference: str) -> pb.Order:
+        """Has money that is only held taken first, in commits of its own; without it the parcel stays."""
+        if known := await self._store.recall(this, pb.Order):
+            return known
+        order = await self._store.read(lambda tx: tx.orders.get(order_id))
+        if order.is_only_held:
+            order = await self._store.write(lambda tx: self._take_payment(tx, order_id))
+            self._saga.wake()
+        if order.is_being_paid:
+            await self._saga.settled(order_id, timeout_s=_time_to_settle_s())
+        now = self._clock.now()
+        return await self._move(
+            this, order_id, lambda found: found.ship(tracking_reference=tracking_reference, at=now)
+        )
+
+    def _take_payment(self, tx: Transaction, order_id: str) -> domain.Order:
+        now = self._clock.now()
+        order = tx.orders.save(tx.orders.get(order_id).take_payment(at=now))
+        if order.is_being_paid:
+            tx.drives.wake(order_id, now=now)
+        return order
 
     async def _move(
         self, this: Call, order_id: str, move: Callable[[domain.Order], domain.Order]

@@ -32,6 +32,9 @@ orders = sa.Table(
     sa.Column("deliver_time", sa.BigInteger),
     sa.Column("tracking_reference", sa.Text, nullable=False, server_default=""),
     sa.Column("refunded_minor", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("capture", sa.Text, nullable=False, server_default="confirm"),
+    # Zero for orders that are paid before they are confirmed: what was taken for those follows from `state`.
+    sa.Column("captured_at_shipment_minor", sa.BigInteger, nullable=False, server_default="0"),
     # Lists go newest first, of one user or of all, in one state or in any.
     sa.Index("orders_by_time", "create_time", "order_id"),
     sa.Index("orders_by_user", "user_id", "create_time", "order_id"),

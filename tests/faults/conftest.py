@@ -53,6 +53,13 @@ async def scene(stage: Stage, request: pytest.FixtureRequest) -> AsyncIterator[S
         raise
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def later(scene: Scene) -> AsyncIterator[Scene]:
+    """The same shop, to a buyer who pays when the parcel leaves."""
+    async with scene.paying_later():
+        yield scene
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]  # noqa: ANN201
     report = yield

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -14,11 +15,12 @@ import httpx
 
 from services.chassis import failpoints
 from services.chassis.policy.backoff import Backoff
-from services.cli.data_folder import SERVICES
+from services.cli.data_folder import SERVICES, write_whole
 from services.cli.restarts import RestartPolicy
 from services.cli.shop import Shop
 from services.cli.signed_in import SignedIn
 from services.cli.staff import Staff, hired
+from services.order.flags import CAPTURE
 from tests.cheap_passwords import CHEAP_PASSWORDS
 from tests.faults import books
 
@@ -42,6 +44,15 @@ QUICK: Final[Mapping[str, str]] = {
 
 
 @dataclass
+class Buyer:
+    """Someone with a card of each kind."""
+
+    user_id: str
+    signed_in: SignedIn
+    methods: dict[str, str]
+
+
+@dataclass
 class Scene:
     """One running shop, and people who use it."""
 
@@ -55,6 +66,9 @@ class Scene:
     user_id: str = ""
     methods: dict[str, str] = field(default_factory=dict)
     product_id: str = ""
+    later: "Buyer | None" = None
+    """Who pays when the parcel leaves; there once somebody asked for them."""
+
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     @classmethod
@@ -147,6 +161,46 @@ class Scene:
         await self.call_off(order_id)
         return await self.settled(order_id)
 
+    async def ship(self, order_id: str) -> Json:
+        """With the same key until that is answered; the order as it then stands, or {} if it never ships."""
+        return await self.ask(
+            "PUT",
+            f"/orders/{order_id}/status",
+            {"state": "STATE_SHIPPED"},
+            by=self.staff.keeper,
+            unless="ORDER_NOT_SHIPPABLE",
+        )
+
+    @asynccontextmanager
+    async def paying_later(self) -> AsyncIterator[None]:
+        """Inside, it is another one who buys, and pays when the parcel leaves."""
+        first = Buyer(self.user_id, self.signed_in, self.methods)
+        try:
+            if self.later is None:
+                self.later = await self._who_pays_later()
+            self._be(self.later)
+            yield
+        finally:
+            self._be(first)
+
+    def _be(self, buyer: Buyer) -> None:
+        self.user_id, self.signed_in, self.methods = buyer.user_id, buyer.signed_in, buyer.methods
+
+    async def _who_pays_later(self) -> Buyer:
+        """Another buyer, by a rule in the flags of the shop; waits until that is heeded."""
+        self.user_id, self.signed_in = await self.user()
+        self.methods = {card: await self.card(card) for card in CARDS}
+        flags = json.loads(self.shop.folder.flags.read_text())
+        is_later = {"==": [{"var": "targetingKey"}, self.user_id]}
+        flags["flags"][CAPTURE.name]["targeting"] = {"if": [is_later, "shipment", "confirm"]}
+        write_whole(self.shop.folder.flags, json.dumps(flags).encode())
+
+        async def bought() -> Json:
+            return await self.order(await self.begin())
+
+        await self.until(bought, lambda order: order["capture"] == "CAPTURE_ON_SHIPMENT")
+        return Buyer(self.user_id, self.signed_in, self.methods)
+
     async def settled(self, order_id: str) -> Json:
         """The order, once nothing is under way for it."""
         order: Json = await self.until(lambda: self.order(order_id), lambda seen: seen["state"] in SETTLED)
@@ -189,6 +243,25 @@ class Scene:
             titles += ["Order confirmed", "Payment refunded"]
         await self.assert_told(order, titles)
 
+    async def assert_held(self, order: Json) -> None:
+        """Confirmed, and not charged yet; told once."""
+        assert (order["state"], order.get("capturedTotal")) == ("STATE_CONFIRMED", None), order
+        assert await self.done_at_provider(order) == ["AUTHORIZE"]
+        await self.assert_told(order, ["Order confirmed"])
+
+    async def assert_shipped(self, order: Json) -> None:
+        """Charged once, and told once of each."""
+        assert order["state"] == "STATE_SHIPPED", order
+        assert await self.done_at_provider(order) == ["AUTHORIZE", "CAPTURE"]
+        await self.assert_told(order, ["Order confirmed", "Order shipped"])
+
+    async def assert_called_off(self, order: Json, done: list[str]) -> None:
+        """It was confirmed, and came to nothing before the parcel left."""
+        assert order["state"] == "STATE_CANCELLED", order
+        assert await self.done_at_provider(order) == done
+        refunded = ["Payment refunded"] if "REFUND" in done else []
+        await self.assert_told(order, ["Order cancelled", "Order confirmed", *refunded])
+
     async def assert_declined(self, order: Json) -> None:
         assert (order["state"], order["rejectionReason"]) == ("STATE_REJECTED", "PAYMENT_DECLINED")
         await self.assert_told(order, ["Order rejected", "Payment declined"])
@@ -204,11 +277,18 @@ class Scene:
         await self.until(lambda: books.told(self.shop, order["orderId"]), lambda told: told == titles)
 
     async def ask(
-        self, verb: str, path: str, body: Json | None = None, *, key: str = "", by: SignedIn | None = None
+        self,
+        verb: str,
+        path: str,
+        body: Json | None = None,
+        *,
+        key: str = "",
+        by: SignedIn | None = None,
+        unless: str = "",
     ) -> Json:
         """What a patient client gets: tries again, with the same Idempotency-Key, whatever is "not now".
 
-        Asks as the buyer, once there is one, unless told otherwise.
+        Asks as the buyer, once there is one, unless told otherwise. Empty for a refusal that is `unless`.
         """
         headers = {"Idempotency-Key": key or str(uuid.uuid4())} if verb != "GET" else {}
         auth = by or (self.signed_in if hasattr(self, "signed_in") else None)
@@ -224,6 +304,8 @@ class Scene:
                         if answer.is_success:
                             return dict(answer.json()) if answer.content else {}
                         problem = f"{answer.status_code} {answer.text}"
+                        if unless and unless in answer.text:
+                            return {}
                         assert answer.json()["error"]["status"] in NOT_NOW, f"{verb} {path}: {problem}"
                     await asyncio.sleep(ASK_AGAIN_S)
         except TimeoutError:

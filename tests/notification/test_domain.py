@@ -19,7 +19,7 @@ PRICE = Money(currency_code="USD", units=9, nanos=500_000_000)
 TOLD: list[tuple[ProtoMessage, Message]] = [
     (
         orders.OrderConfirmed(order_id="o1", user_id="u1", total=PRICE),
-        Message("u1", "Order confirmed", "Your order o1 over 9.50 USD is paid.", "o1"),
+        Message("u1", "Order confirmed", "Your order o1 over 9.50 USD is confirmed.", "o1"),
     ),
     (
         orders.OrderRejected(order_id="o1", user_id="u1", reason="OUT_OF_STOCK"),

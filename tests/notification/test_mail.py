@@ -44,7 +44,7 @@ async def test_a_letter_reaches_its_reader_as_text_and_html(scene: Scene) -> Non
     plain, html = parts(mail)
     assert "Hallo Žofie 李雷 & Co," in plain
     assert "Hallo Žofie 李雷 &amp; Co," in html
-    assert all("Ihre Bestellung o1 über 9.50 USD ist bezahlt." in said for said in (plain, html))
+    assert all("Ihre Bestellung o1 über 9.50 USD ist bestätigt." in said for said in (plain, html))
     assert await scene.stands() == [("SENT", 1, "")]
 
 

@@ -15,7 +15,7 @@ from services.kernel.ids import TimeOrderedIds, derived
 from services.kernel.money import Money
 from services.order import __path__ as order_path
 from services.order import domain, facts
-from services.order.facts import Step
+from services.order.facts import Capture, Step
 from services.order.participants import Answer, Done, request_id
 from services.order.store import Transaction
 from tests.databases import Databases
@@ -45,8 +45,8 @@ class ScriptedParticipants:
         return [step for step, _ in self.asked]
 
 
-def placed() -> facts.Placed:
-    return facts.Placed(USER, (LINE,), LINE.total, METHOD)
+def placed(capture: Capture = Capture.CONFIRM) -> facts.Placed:
+    return facts.Placed(USER, (LINE,), LINE.total, METHOD, capture)
 
 
 @pytest.fixture

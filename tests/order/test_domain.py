@@ -1,5 +1,6 @@
 """The life of an order, decided purely: every way it may go, and every way it may not."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,7 +12,10 @@ from services.kernel.money import AMOUNT_MINOR_MAX, Money
 from services.order import domain
 from services.order.domain import FORWARD, Order, State, next_step, place, replay
 from services.order.facts import (
+    Cancelled,
     CancelRequested,
+    Capture,
+    CaptureRequested,
     Confirmed,
     Event,
     Line,
@@ -20,6 +24,7 @@ from services.order.facts import (
     Refunded,
     RefundRequested,
     Rejected,
+    Shipped,
     Step,
     StepDone,
     StepGivenUp,
@@ -28,11 +33,16 @@ from services.order.facts import (
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=1)
+NOTHING = Money(0, "USD")
 LINE = Line("p1", "SKU", "Coffee", 2, Money(450, "USD"))
 
 
-def placed() -> Order:
-    return place("o1", Placed("u1", (LINE,), LINE.total, "m1"), at=NOW).saved()
+def begun(capture: Capture = Capture.CONFIRM) -> Order:
+    return place("o1", Placed("u1", (LINE,), LINE.total, "m1", capture), at=NOW)
+
+
+def placed(capture: Capture = Capture.CONFIRM) -> Order:
+    return begun(capture).saved()
 
 
 def after(*steps: Step) -> Order:
@@ -167,9 +177,10 @@ def test_no_events_are_no_order() -> None:
         replay("o1", [])
 
 
+CAPTURES = st.sampled_from(Capture)
 MOVES = st.lists(
     st.sampled_from(
-        ["done", "refused", "given_up", "cancel", "force", "attention", "ship", "deliver", "refund"]
+        ["done", "refused", "given_up", "cancel", "force", "attention", "pay", "ship", "deliver", "refund"]
     ),
     max_size=18,
 )
@@ -187,6 +198,8 @@ def moved(order: Order, move: str) -> Order:
                 return order.raise_attention(step, 8, at=LATER)
             case "done" if step:
                 return order.apply(StepDone(step, 1, "ref"), at=LATER)
+            case "pay":
+                return order.take_payment(at=LATER)
             case "ship":
                 return order.ship(tracking_reference="T", at=LATER)
             case "deliver":
@@ -196,25 +209,27 @@ def moved(order: Order, move: str) -> Order:
                 return order.refund(refund_id, {"p1": 1}, return_stock=False, reason="", at=LATER)
             case "refused" if step in FORWARD:
                 return order.apply(StepRefused(step, 1, "NO"), at=LATER)
-            case "given_up" if step in FORWARD:
+            case "given_up" if step in FORWARD and order.can_be_given_up:
                 return order.apply(StepGivenUp(step, 3, "UNKNOWN"), at=LATER)
-    except errors.WrongState:
+    except (errors.WrongState, domain.ShipmentNotPaid):
         pass
     return order
 
 
-@given(MOVES)
-def test_however_an_order_is_moved_replaying_its_events_gives_the_same_order(moves: list[str]) -> None:
-    order = place("o1", Placed("u1", (LINE,), LINE.total, "m1"), at=NOW)
+@given(CAPTURES, MOVES)
+def test_however_an_order_is_moved_replaying_its_events_gives_the_same_order(
+    capture: Capture, moves: list[str]
+) -> None:
+    order = begun(capture)
     for move in moves:
         order = moved(order, move)
     assert replay("o1", order.pending_events) == order.saved()
     assert order.version == len(order.pending_events)
 
 
-@given(MOVES)
-def test_however_an_order_is_moved_it_ends_once_the_rest_is_done(moves: list[str]) -> None:
-    order = placed()
+@given(CAPTURES, MOVES)
+def test_however_an_order_is_moved_it_ends_once_the_rest_is_done(capture: Capture, moves: list[str]) -> None:
+    order = placed(capture)
     for move in moves:
         order = moved(order, move)
     order = undone(order)
@@ -223,9 +238,52 @@ def test_however_an_order_is_moved_it_ends_once_the_rest_is_done(moves: list[str
     assert not order.needs_attention
 
 
-@given(MOVES)
-def test_an_order_that_may_have_taken_something_never_ends_without_giving_it_back(moves: list[str]) -> None:
-    order = place("o1", Placed("u1", (LINE,), LINE.total, "m1"), at=NOW)
+@dataclass
+class Till:
+    """What payment would have held, taken and given back for an order, by the steps that were done."""
+
+    held: Money = NOTHING
+    taken: Money = NOTHING
+    charges: int = 0
+
+    def do(self, order: Order, step: Step) -> None:
+        match step:
+            case Step.AUTHORIZE_PAYMENT:
+                self.held = order.total
+            case Step.CAPTURE_PAYMENT:
+                self.taken, self.held = order.to_capture or order.total, NOTHING
+                self.charges += 1
+            case Step.VOID_PAYMENT:
+                self.taken = self.held = NOTHING
+            case Step.REFUND_PAYMENT:
+                assert order.refund_under_way
+                self.taken -= order.refund_under_way.amount
+
+
+@given(CAPTURES, MOVES)
+def test_however_an_order_is_moved_the_money_is_where_it_says(capture: Capture, moves: list[str]) -> None:
+    order, till = placed(capture), Till()
+    for move in [*moves, *["done"] * 20]:
+        step = next_step(order)
+        if move == "done" and step:
+            till.do(order, step)
+        order = moved(order, move)
+        assert till.taken.amount_minor >= 0, "more is given back than was taken"
+        assert till.charges <= 1
+        assert not order.ship_time or till.charges, "shipped, and not paid"
+    if order.state in domain.ENDED:
+        assert (till.held, till.taken) == (NOTHING, NOTHING)
+    elif order.is_captured:
+        assert till.taken == order.total - order.refunded_total
+    else:
+        assert (till.held, till.taken, order.ship_time) == (order.total, NOTHING, None)
+
+
+@given(CAPTURES, MOVES)
+def test_an_order_that_may_have_taken_something_never_ends_without_giving_it_back(
+    capture: Capture, moves: list[str]
+) -> None:
+    order = begun(capture)
     for move in moves:
         order = moved(order, move)
     order = undone(order)
@@ -234,7 +292,16 @@ def test_an_order_that_may_have_taken_something_never_ends_without_giving_it_bac
         turned = next(
             i
             for i, f in enumerate(facts)
-            if not isinstance(f, Placed | StepDone | NeedsAttention | Confirmed | RefundRequested | Refunded)
+            if not isinstance(
+                f,
+                Placed
+                | StepDone
+                | NeedsAttention
+                | Confirmed
+                | RefundRequested
+                | Refunded
+                | CaptureRequested,
+            )
         )
         asked = {f.step for f in facts[:turned] if isinstance(f, StepDone)}
         undo = {f.step for f in facts[turned:] if isinstance(f, StepDone)}
@@ -352,3 +419,131 @@ def test_a_cancel_during_a_refund_takes_its_place() -> None:
 def test_what_is_not_confirmed_is_not_refunded(order: Order) -> None:
     with pytest.raises(domain.OrderNotRefundable):
         refunded(order, 1)
+
+
+# Paid when it is shipped
+
+
+def held() -> Order:
+    """Confirmed, and its price is held."""
+    return undone(placed(Capture.SHIPMENT)).saved()
+
+
+def being_paid(order: Order) -> Order:
+    return order.take_payment(at=LATER).saved()
+
+
+def paid(order: Order) -> Order:
+    return being_paid(order).apply(StepDone(Step.CAPTURE_PAYMENT, 1, "p1"), at=LATER).saved()
+
+
+def test_an_order_of_before_there_was_a_choice_is_paid_before_it_is_confirmed() -> None:
+    assert Placed("u1", (LINE,), LINE.total, "m1").capture is Capture.CONFIRM
+
+
+def test_paid_when_shipped_an_order_is_confirmed_with_its_price_held() -> None:
+    order, seen = placed(Capture.SHIPMENT), []
+    while step := next_step(order):
+        seen.append(step)
+        order = order.apply(StepDone(step, 1, "ref"), at=LATER)
+    assert seen == [Step.RESERVE_STOCK, Step.AUTHORIZE_PAYMENT, Step.COMMIT_STOCK]
+    assert (order.state, order.captured_total) == (State.CONFIRMED, NOTHING)
+
+
+def test_what_is_not_paid_is_not_shipped() -> None:
+    for order in (held(), being_paid(held())):
+        with pytest.raises(domain.ShipmentNotPaid):
+            order.ship(tracking_reference="T1", at=LATER)
+
+
+def test_what_is_to_be_shipped_is_paid_first() -> None:
+    order = being_paid(held())
+    assert (order.state, next_step(order)) == (State.CONFIRMED, Step.CAPTURE_PAYMENT)
+    order = paid(held())
+    assert (order.state, order.is_settled, order.captured_total) == (State.CONFIRMED, True, order.total)
+    order = order.ship(tracking_reference="T1", at=LATER)
+    assert (order.state, order.pending_events[-1].fact) == (State.SHIPPED, Shipped("T1"))
+
+
+def test_paying_is_asked_for_once() -> None:
+    order = being_paid(held())
+    assert order.take_payment(at=LATER) is order
+    assert paid(held()).take_payment(at=LATER).pending_events == ()
+
+
+@pytest.mark.parametrize(
+    "order",
+    [confirmed(), placed(Capture.SHIPMENT), undone(held().cancel(reason="", at=NOW)).saved()],
+    ids=["paid already", "pending", "cancelled"],
+)
+def test_where_nothing_is_only_held_nothing_is_taken(order: Order) -> None:
+    assert order.take_payment(at=LATER) is order
+
+
+def test_an_order_whose_money_cannot_be_taken_is_called_off_and_never_ships() -> None:
+    order = being_paid(held()).apply(StepRefused(Step.CAPTURE_PAYMENT, 1, "CAPTURE_REFUSED"), at=LATER)
+    assert (order.state, order.cancel_reason) == (State.CANCELLING, "CAPTURE_REFUSED")
+    assert order.to_do == (Step.VOID_PAYMENT, Step.RELEASE_STOCK)
+    for state in (order, undone(order)):
+        with pytest.raises(domain.OrderNotShippable):
+            state.ship(tracking_reference="T1", at=LATER)
+    assert undone(order).pending_events[-1].fact == Cancelled()
+
+
+def test_patience_with_a_payment_never_ends_once_the_order_is_confirmed() -> None:
+    order = being_paid(held())
+    assert not order.can_be_given_up
+    with pytest.raises(AssertionError):
+        order.apply(StepGivenUp(Step.CAPTURE_PAYMENT, 9, "UNAVAILABLE"), at=LATER)
+
+
+def test_attention_goes_when_the_money_has_come() -> None:
+    order = being_paid(held()).raise_attention(Step.CAPTURE_PAYMENT, 8, at=LATER)
+    assert order.needs_attention
+    assert not order.apply(StepDone(Step.CAPTURE_PAYMENT, 9), at=LATER).needs_attention
+
+
+@pytest.mark.parametrize("order", [held(), being_paid(held()), paid(held())], ids=["held", "asked", "paid"])
+def test_what_is_paid_when_shipped_is_cancelled_until_it_is(order: Order) -> None:
+    order = order.cancel(reason="changed my mind", at=LATER)
+    assert order.to_do == (Step.VOID_PAYMENT, Step.RELEASE_STOCK)
+    assert undone(order).state is State.CANCELLED
+    assert undone(order).captured_total == NOTHING
+
+
+def test_of_what_is_only_held_so_much_less_is_taken() -> None:
+    order = refunded(held(), 1)
+    assert order.to_do == (Step.RETURN_STOCK,)
+    order = undone(order).saved()
+    assert (order.state, order.refunded_total) == (State.PARTIALLY_REFUNDED, Money(450, "USD"))
+    order = being_paid(order)
+    assert order.to_capture == Money(450, "USD")
+    order = undone(order).ship(tracking_reference="", at=LATER).saved()
+    assert order.captured_total == Money(450, "USD")
+    order = undone(refunded(order, 0, refund_id="r2"))
+    assert (order.state, order.refunded_total) == (State.REFUNDED, order.total)
+
+
+def test_a_refund_while_the_money_is_taken_waits_for_it_and_gives_it_back() -> None:
+    order = refunded(being_paid(held()), 1)
+    assert order.to_do == (Step.CAPTURE_PAYMENT, Step.REFUND_PAYMENT, Step.RETURN_STOCK)
+    assert order.to_capture == order.total
+    order = undone(order)
+    assert (order.state, order.refunded_total, order.refund_under_way) == (
+        State.PARTIALLY_REFUNDED,
+        Money(450, "USD"),
+        None,
+    )
+
+
+def test_a_refund_under_way_is_done_before_the_money_is_taken() -> None:
+    order = being_paid(refunded(held(), 1))
+    assert order.to_do == (Step.RETURN_STOCK, Step.CAPTURE_PAYMENT)
+    order = order.apply(StepDone(Step.RETURN_STOCK, 1), at=LATER)
+    assert order.state is State.PARTIALLY_REFUNDED
+    assert undone(order).captured_total == Money(450, "USD")
+
+
+def test_refunding_everything_that_is_only_held_calls_the_order_off() -> None:
+    assert refunded(held(), 0).state is State.CANCELLING
+    assert refunded(undone(refunded(held(), 1)).saved(), 1, refund_id="r2").state is State.CANCELLING

@@ -155,3 +155,14 @@ async def test_a_return_names_the_pieces_that_come_back() -> None:
     (request,) = stub.requests
     assert request.return_id == REFUND.refund_id
     assert [(line.product_id, line.quantity) for line in request.lines] == [(LINE.product_id, 1)]
+
+
+async def test_only_what_was_asked_for_is_taken() -> None:
+    stub = Stub(Payment(payment_id="p1", state=Payment.STATE_CAPTURED))
+    await ask(Step.CAPTURE_PAYMENT, None, stub)
+    participants = Participants(stub, stub, hold_s=900)  # type: ignore[arg-type]
+    being_paid = ORDER.record(facts.CaptureRequested(Money(450, "USD")), at=ORDER.create_time)
+    await participants.ask(being_paid, Step.CAPTURE_PAYMENT)
+    whole, part = stub.requests
+    assert not whole.HasField("amount"), "all of it"
+    assert (part.amount.units, part.amount.nanos) == (4, 500_000_000)

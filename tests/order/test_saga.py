@@ -1,7 +1,7 @@
 """The saga on a real database: whatever participants answer, the order ends and nothing is left behind."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,8 +16,8 @@ from services.chassis.storage.session import Session
 from services.kernel.clock import SystemClock
 from services.order import domain, facts
 from services.order.domain import FORWARD, State
-from services.order.facts import Step, StepGivenUp, StepRefused
-from services.order.participants import Done, Participants, Refused, Unknown
+from services.order.facts import Capture, Step, StepGivenUp, StepRefused
+from services.order.participants import Answer, Done, Participants, Refused, Unknown
 from services.order.saga import ATTENTION_ATTEMPTS, Patience, Saga
 from services.order.store import Transaction
 from tests.databases import connected
@@ -54,8 +54,8 @@ async def running(saga: Saga) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-async def accept(store: Store[Transaction], saga: Saga) -> domain.Order:
-    order = domain.place(ID, placed(), at=datetime.now(UTC))
+async def accept(store: Store[Transaction], saga: Saga, capture: Capture = Capture.CONFIRM) -> domain.Order:
+    order = domain.place(ID, placed(capture), at=datetime.now(UTC))
     return await store.write(lambda tx: saga.accept(tx, order))
 
 
@@ -281,3 +281,108 @@ async def test_a_cancel_during_a_call_that_ends_unknown_is_driven_at_once(store:
     async with running(saga):
         saga.take(await accept(store, saga))
         assert (await ended(store, saga)).state is State.CANCELLED
+
+
+# Paid when it is shipped
+
+
+async def confirmed(store: Store[Transaction], saga: Saga) -> None:
+    saga.take(await accept(store, saga, Capture.SHIPMENT))
+    assert (await ended(store, saga)).state is State.CONFIRMED
+
+
+async def move(store: Store[Transaction], saga: Saga, change: Callable[[domain.Order], domain.Order]) -> None:
+    """As a servicer does."""
+
+    def moved(tx: Transaction) -> None:
+        if not tx.orders.save(change(tx.orders.get(ID))).is_settled:
+            tx.drives.wake(ID, now=datetime.now(UTC))
+
+    await store.write(moved)
+    saga.wake()
+
+
+def take_payment(order: domain.Order) -> domain.Order:
+    return order.take_payment(at=datetime.now(UTC))
+
+
+async def test_an_order_that_is_paid_when_shipped_is_charged_when_it_is_to_be(
+    store: Store[Transaction],
+) -> None:
+    participants = ScriptedParticipants()
+    saga = saga_of(store, participants)
+    async with running(saga):
+        await confirmed(store, saga)
+        assert participants.steps == list(FORWARD[:-1])
+        await move(store, saga, take_payment)
+        order = await ended(store, saga)
+    assert participants.steps == list(FORWARD)
+    assert (order.state, order.captured_total) == (State.CONFIRMED, order.total)
+
+
+async def test_a_confirmed_order_waits_for_its_money_past_all_patience_and_asks_for_attention(
+    store: Store[Transaction],
+) -> None:
+    tries = ATTENTION_ATTEMPTS + 3
+    participants = ScriptedParticipants({Step.CAPTURE_PAYMENT: [UNAVAILABLE] * tries})
+    saga = saga_of(store, participants, AT_ONCE)
+    async with running(saga):
+        await confirmed(store, saga)
+        await move(store, saga, take_payment)
+        order = await ended(store, saga)
+    assert (order.state, order.is_captured, order.needs_attention) == (State.CONFIRMED, True, False)
+    history = [event.fact for event in await store.read(lambda tx: tx.orders.history(ID))]
+    assert history.count(facts.NeedsAttention(Step.CAPTURE_PAYMENT, ATTENTION_ATTEMPTS)) == 1
+
+
+async def test_a_payment_that_is_refused_calls_the_order_off(store: Store[Transaction]) -> None:
+    participants = ScriptedParticipants({Step.CAPTURE_PAYMENT: [UNAVAILABLE, Refused("CAPTURE_REFUSED")]})
+    saga = saga_of(store, participants)
+    async with running(saga):
+        await confirmed(store, saga)
+        await move(store, saga, take_payment)
+        order = await ended(store, saga)
+    assert (order.state, order.cancel_reason) == (State.CANCELLED, "CAPTURE_REFUSED")
+    assert participants.steps[-3:] == [Step.CAPTURE_PAYMENT, Step.VOID_PAYMENT, Step.RELEASE_STOCK]
+
+
+async def test_a_cancel_while_the_money_is_taken_turns_the_order(store: Store[Transaction]) -> None:
+    class Cancels(ScriptedParticipants):
+        async def ask(self, order: domain.Order, step: Step) -> Answer:
+            answer = await super().ask(order, step)
+            if step is Step.CAPTURE_PAYMENT:
+                await move(store, saga, lambda order: order.cancel(reason="buyer", at=datetime.now(UTC)))
+            return answer
+
+    saga = saga_of(store, participants := Cancels())
+    async with running(saga):
+        await confirmed(store, saga)
+        await move(store, saga, take_payment)
+        order = await ended(store, saga)
+    assert order.state is State.CANCELLED
+    assert participants.steps[-3:] == [Step.CAPTURE_PAYMENT, Step.VOID_PAYMENT, Step.RELEASE_STOCK]
+
+
+async def test_a_payment_that_was_being_taken_in_a_former_life_is_asked_for_again_under_its_id(
+    store: Store[Transaction],
+) -> None:
+    reached = asyncio.Event()
+
+    class Hangs(ScriptedParticipants):
+        async def ask(self, order: domain.Order, step: Step) -> Answer:
+            answer = await super().ask(order, step)
+            if step is Step.CAPTURE_PAYMENT:
+                reached.set()
+                await asyncio.Event().wait()
+            return answer
+
+    first, second = Hangs(), ScriptedParticipants()
+    saga = saga_of(store, first)
+    async with running(saga):
+        await confirmed(store, saga)
+        await move(store, saga, take_payment)
+        await asyncio.wait_for(reached.wait(), 10)
+    saga = saga_of(store, second)
+    async with running(saga):
+        assert (await ended(store, saga)).is_captured
+    assert second.asked == first.asked[-1:]

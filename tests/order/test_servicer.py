@@ -1,14 +1,17 @@
 """The RPCs of orders against a real server, with neighbours and participants of the test's own."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from bodega.inventory.v1 import inventory_pb2, inventory_pb2_grpc
+from bodega.order.v1 import order_events_pb2 as events_pb
 from bodega.order.v1 import order_pb2 as pb
 from bodega.order.v1 import order_pb2_grpc
 from bodega.payment.v1 import payment_pb2, payment_pb2_grpc
@@ -20,6 +23,7 @@ from services.chassis import client, status
 from services.chassis.context import STALE, RequestContext
 from services.chassis.contract import Method
 from services.chassis.feed import Feed
+from services.chassis.flags import Flags, file_of
 from services.chassis.identity.caller import Caller
 from services.chassis.paging import Pages
 from services.chassis.policy.backoff import Backoff
@@ -30,7 +34,8 @@ from services.kernel import errors
 from services.kernel.clock import SystemClock
 from services.kernel.ids import TimeOrderedIds
 from services.order.details import Details
-from services.order.facts import Step
+from services.order.facts import Capture, Step
+from services.order.flags import CAPTURE
 from services.order.neighbours import Neighbours
 from services.order.participants import Participants, Refused, Unknown
 from services.order.queries import Queries
@@ -127,17 +132,35 @@ class Shop:
     participants: ScriptedParticipants
     store: Store[Transaction]
     door: Door
+    flags: Flags
+    flags_file: Path
     channel: client.Channel
+
+    def capture_on(self, capture: Capture) -> None:
+        """Has orders that are accepted from now on paid then."""
+        written = json.loads(file_of([CAPTURE]))
+        written["flags"][CAPTURE.name]["defaultVariant"] = capture
+        self.flags_file.write_text(json.dumps(written))
+        self.flags.look()
 
     async def count(self) -> int:
         return len((await self.orders.ListOrders(pb.ListOrdersRequest())).orders)
 
 
 @pytest.fixture
-async def shop(store: Store[Transaction], feed: Feed) -> AsyncIterator[Shop]:
+def flags_file(tmp_path: Path) -> Path:
+    """As it is given to every shop."""
+    file = tmp_path / "flags.json"
+    file.write_text(file_of([CAPTURE]))
+    return file
+
+
+@pytest.fixture
+async def shop(store: Store[Transaction], feed: Feed, flags_file: Path) -> AsyncIterator[Shop]:
     clock, participants = SystemClock(), ScriptedParticipants()
     users, catalog, stock, payments = Users(), Catalog(), Stock(), Payments()  # type: ignore[abstract]
     asks: Participants = participants  # type: ignore[assignment]
+    flags = Flags([CAPTURE], service="order", file=flags_file)
     patience = Patience(timedelta(hours=1), Backoff(0.001, 0.002))
     saga = Saga(store, asks, clock=clock, patience=patience, driver="a", feed=feed)
     neighbours_files = [user_pb2.DESCRIPTOR, inventory_pb2.DESCRIPTOR, payment_pb2.DESCRIPTOR]
@@ -162,6 +185,7 @@ async def shop(store: Store[Transaction], feed: Feed) -> AsyncIterator[Shop]:
                 clock=clock,
             ),
             watch=OrderWatch(store, feed),
+            flags=flags,
             clock=clock,
             ids=TimeOrderedIds(clock),
         )
@@ -173,7 +197,7 @@ async def shop(store: Store[Transaction], feed: Feed) -> AsyncIterator[Shop]:
             access=door,
         ) as channel:
             stub = order_pb2_grpc.OrderServiceStub(channel)
-            yield Shop(stub, users, catalog, stock, participants, store, door, channel)
+            yield Shop(stub, users, catalog, stock, participants, store, door, flags, flags_file, channel)
         driving.cancel()
         await asyncio.wait([driving])
 
@@ -454,11 +478,13 @@ async def test_operators_see_resume_and_force_stuck_orders(shop: Shop) -> None:
     ) == (grpc.StatusCode.FAILED_PRECONDITION, "ORDER_SETTLED")
 
 
-async def ship(shop: Shop, order_id: str, state: Any = pb.Order.STATE_SHIPPED) -> pb.Order:
+async def ship(
+    shop: Shop, order_id: str, state: Any = pb.Order.STATE_SHIPPED, within_s: float | None = None
+) -> pb.Order:
     request = pb.UpdateOrderStatusRequest(
-        order_id=order_id, state=state, tracking_reference="T-1", request_id=f"ship-{state}"
+        order_id=order_id, state=state, tracking_reference="T-1", request_id=f"ship-{order_id}-{state}"
     )
-    return await shop.orders.UpdateOrderStatus(request)
+    return await shop.orders.UpdateOrderStatus(request, timeout=within_s)
 
 
 async def settled(shop: Shop, order_id: str, state: Any) -> pb.Order:
@@ -611,3 +637,134 @@ async def test_an_unknown_order_is_not_found(shop: Shop, method: str) -> None:
         grpc.StatusCode.NOT_FOUND,
         "ORDER_NOT_FOUND",
     )
+
+
+# Paid when it is shipped
+
+USD_9 = MoneyMessage(currency_code="USD", units=9)
+UNAVAILABLE = Unknown("UNAVAILABLE")
+
+
+async def held(shop: Shop, **changed: Any) -> pb.Order:
+    shop.capture_on(Capture.SHIPMENT)
+    return await shop.orders.CreateOrder(wanted(**changed))
+
+
+async def test_an_order_keeps_the_capture_of_the_moment_it_was_accepted(shop: Shop) -> None:
+    one = await shop.orders.CreateOrder(wanted())
+    other = await held(shop, request_id="r2")
+    shop.capture_on(Capture.CONFIRM)
+    assert (one.capture, one.captured_total) == (events_pb.CAPTURE_ON_CONFIRM, USD_9)
+    assert (other.state, other.capture) == (pb.Order.STATE_CONFIRMED, events_pb.CAPTURE_ON_SHIPMENT)
+    assert not other.HasField("captured_total")
+    shipped = await ship(shop, other.order_id)
+    assert (shipped.capture, shipped.captured_total) == (events_pb.CAPTURE_ON_SHIPMENT, USD_9)
+
+
+async def test_orders_accepted_while_the_flag_flips_are_each_of_one_kind(shop: Shop) -> None:
+    async def flip() -> None:
+        for number in range(40):
+            shop.capture_on(Capture.SHIPMENT if number % 2 else Capture.CONFIRM)
+            await asyncio.sleep(0)
+
+    flipping = asyncio.create_task(flip())
+    orders = await asyncio.gather(
+        *(shop.orders.CreateOrder(wanted(request_id=f"r{number}")) for number in range(40))
+    )
+    await flipping
+    assert {order.capture for order in orders} == {
+        events_pb.CAPTURE_ON_CONFIRM,
+        events_pb.CAPTURE_ON_SHIPMENT,
+    }
+    for order in orders:
+        events = (
+            await shop.orders.ListOrderEvents(pb.ListOrderEventsRequest(order_id=order.order_id))
+        ).events
+        steps = [event.step_done.step for event in events if event.HasField("step_done")]
+        is_paid = order.capture == events_pb.CAPTURE_ON_CONFIRM
+        assert events[0].placed.capture == order.capture
+        assert (pb.STEP_CAPTURE_PAYMENT in steps, order.HasField("captured_total")) == (is_paid, is_paid)
+
+
+async def test_the_flag_may_go_by_order(shop: Shop) -> None:
+    written = json.loads(file_of([CAPTURE]))
+    rule = {"fractional": [{"var": "order_id"}, ["confirm", 50], ["shipment", 50]]}
+    written["flags"][CAPTURE.name]["targeting"] = rule
+    shop.flags_file.write_text(json.dumps(written))
+    shop.flags.look()
+    orders = await asyncio.gather(
+        *(shop.orders.CreateOrder(wanted(request_id=f"r{number}")) for number in range(20))
+    )
+    assert len({order.capture for order in orders}) == 2
+
+
+async def test_what_is_shipped_is_paid_first_and_once(shop: Shop) -> None:
+    order = await held(shop)
+    for _ in range(2):
+        order = await ship(shop, order.order_id)
+        assert (order.state, order.captured_total) == (pb.Order.STATE_SHIPPED, USD_9)
+    assert shop.participants.steps.count(Step.CAPTURE_PAYMENT) == 1
+    events = (await shop.orders.ListOrderEvents(pb.ListOrderEventsRequest(order_id=order.order_id))).events
+    told = [event.WhichOneof("fact") for event in events[-3:]]
+    assert told == ["capture_requested", "step_done", "shipped"]
+
+
+async def test_while_the_money_does_not_come_the_parcel_stays(shop: Shop) -> None:
+    order = await held(shop)
+    shop.participants.script[Step.CAPTURE_PAYMENT] = [UNAVAILABLE] * 100_000
+    for _ in range(2):
+        assert await refused(ship(shop, order.order_id, within_s=0.8)) == (
+            grpc.StatusCode.ABORTED,
+            "SHIPMENT_NOT_PAID",
+        )
+    order = await shop.orders.GetOrder(pb.GetOrderRequest(order_id=order.order_id))
+    assert (order.state, order.HasField("captured_total")) == (pb.Order.STATE_CONFIRMED, False)
+    shop.participants.script[Step.CAPTURE_PAYMENT].clear()
+    assert (await ship(shop, order.order_id)).state == pb.Order.STATE_SHIPPED
+
+
+async def test_an_order_whose_money_cannot_be_taken_never_ships(shop: Shop) -> None:
+    order = await held(shop)
+    shop.participants.script[Step.CAPTURE_PAYMENT] = [Refused("CAPTURE_REFUSED")]
+    for _ in range(2):
+        assert await refused(ship(shop, order.order_id)) == (
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "ORDER_NOT_SHIPPABLE",
+        )
+    order = await settled(shop, order.order_id, pb.Order.STATE_CANCELLED)
+    assert (order.cancel_reason, order.HasField("captured_total")) == ("CAPTURE_REFUSED", False)
+
+
+async def test_who_is_not_paid_yet_may_still_be_called_off(shop: Shop) -> None:
+    order = await held(shop)
+    shop.participants.script[Step.CAPTURE_PAYMENT] = [UNAVAILABLE] * 100_000
+    await refused(ship(shop, order.order_id, within_s=0.8))
+    await shop.orders.CancelOrder(pb.CancelOrderRequest(order_id=order.order_id, request_id="c1"))
+    await settled(shop, order.order_id, pb.Order.STATE_CANCELLED)
+    assert await refused(ship(shop, order.order_id)) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "ORDER_NOT_SHIPPABLE",
+    )
+
+
+async def test_pieces_refunded_before_they_are_paid_are_not_paid(shop: Shop) -> None:
+    order = await held(shop)
+    refund = pb.RefundOrderRequest(
+        order_id=order.order_id, lines=[pb.RefundLine(product_id=COFFEE, quantity=1)], request_id="f1"
+    )
+    await shop.orders.RefundOrder(refund)
+    await settled(shop, order.order_id, pb.Order.STATE_PARTIALLY_REFUNDED)
+    assert shop.participants.steps[-1] is Step.RETURN_STOCK
+    order = await ship(shop, order.order_id)
+    assert (order.captured_total, order.refunded_total) == (USD_4_50, USD_4_50)
+    assert Step.REFUND_PAYMENT not in shop.participants.steps
+
+
+async def test_a_request_id_of_another_order_takes_no_money(shop: Shop) -> None:
+    one, other = await held(shop), await held(shop, request_id="r2")
+    await ship(shop, one.order_id)
+    asked = pb.UpdateOrderStatusRequest(
+        order_id=other.order_id, state=pb.Order.STATE_SHIPPED, request_id=f"ship-{one.order_id}-7"
+    )
+    assert (await refused(shop.orders.UpdateOrderStatus(asked)))[1] == "REQUEST_ID_REUSED"
+    assert shop.participants.steps.count(Step.CAPTURE_PAYMENT) == 1

@@ -39,6 +39,27 @@ def _taken(books: Books) -> Differences:
     return found
 
 
+def _held(books: Books) -> Differences:
+    # Orders first, as above: what had ended by then must have been given up before.
+    standings = orders.standings(books.order)
+    found = Differences()
+    held = {row.order_id: row for row in books.payment.execute(_HELD)}
+    for order in standings.values():
+        hold = held.pop(order.order_id, None)
+        if not order.is_settled:
+            found.count("under_way")
+        elif order.waits_to_be_paid:
+            found.count("waiting")
+            if hold is None or (hold.amount_minor, hold.currency) != (order.total_minor, order.currency):
+                found.add(order.order_id, f"order {order.order_id}: to be paid when it ships, and not held")
+        elif hold is not None:
+            found.add(order.order_id, f"order {order.order_id}: {order.state}, and its money is still held")
+    for order_id, hold in held.items():
+        if not hold.direct:
+            found.add(f"unknown {order_id}", f"order {order_id}: money is held for no order")
+    return found
+
+
 def _ledger(connection: sa.Connection) -> dict[str, Money]:
     """What was taken for each order and not given back."""
     rows = connection.execute(
@@ -52,6 +73,11 @@ def _ledger(connection: sa.Connection) -> dict[str, Money]:
 def _direct(connection: sa.Connection) -> set[str]:
     """What was paid for in one go (ProcessPayment): an order, or something of the caller's own."""
     return set(connection.execute(sa.select(payments.c.order_id).where(payments.c.direct)).scalars())
+
+
+_HELD: Final = sa.select(
+    payments.c.order_id, payments.c.amount_minor, payments.c.currency, payments.c.direct
+).where(payments.c.state == str(State.AUTHORIZED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +130,11 @@ CHECKS: Final = (
         "money.orders",
         "Captured - refunded is the value of an order that stands, and nothing of one that ended.",
         _taken,
+    ),
+    CrossCheck(
+        "money.held",
+        "Money is held for the orders that are paid when they are shipped, until then, and for no others.",
+        _held,
     ),
     CrossCheck(
         "money.provider", "The provider's books equal ours once settled.", _provider, needs_provider=True

@@ -15,7 +15,11 @@ LANGUAGE: Final = Language(
         "": "it could not be completed",
     },
     texts={
-        "OrderConfirmed": Text("Order confirmed", "Your order {order_id} over {amount} is paid."),
+        "OrderConfirmed": Text(
+            "Order confirmed",
+            "Your order {order_id} over {amount} is confirmed.",
+            with_also={"held": "You pay when it is shipped."},
+        ),
         "OrderRejected": Text(
             "Order rejected",
             "Your order {order_id} came to nothing because {reason}. You are not charged for it.",

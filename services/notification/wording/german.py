@@ -16,7 +16,9 @@ LANGUAGE: Final = Language(
     },
     texts={
         "OrderConfirmed": Text(
-            "Bestellung bestätigt", "Ihre Bestellung {order_id} über {amount} ist bezahlt."
+            "Bestellung bestätigt",
+            "Ihre Bestellung {order_id} über {amount} ist bestätigt.",
+            with_also={"held": "Sie zahlen, wenn sie verschickt wird."},
         ),
         "OrderRejected": Text(
             "Bestellung nicht möglich",

@@ -69,8 +69,14 @@ class Shop:
         unit_minor: int = 500,
         refunded: int = 0,
         under_way: bool | None = None,
+        capture: str = "confirm",
+        captured_minor: int = 0,
+        is_shipped: bool = False,
     ) -> None:
-        """An order of one line, of which so many pieces were refunded."""
+        """An order of one line, of which so many pieces were refunded.
+
+        `captured_minor` is what was taken for one whose `capture` is "shipment".
+        """
         self.write(
             "order",
             order.orders,
@@ -80,6 +86,9 @@ class Shop:
             total_minor=quantity * unit_minor,
             refunded_minor=refunded * unit_minor,
             currency="USD",
+            capture=capture,
+            captured_at_shipment_minor=captured_minor,
+            ship_time=1 if is_shipped else None,
         )
         self.write(
             "order",

@@ -5,7 +5,7 @@ import pytest
 from services.cli.audit import money
 from services.payment import sandbox_books, tables
 
-ORDERS, PROVIDER = money.CHECKS
+ORDERS, HELD, PROVIDER = money.CHECKS
 
 
 def test_a_confirmed_order_was_paid_in_full(shop: Any) -> None:
@@ -73,6 +73,85 @@ def test_what_is_paid_for_in_one_go_need_not_be_an_order(shop: Any) -> None:
     shop.moved("o", "e", 1000)
     found = shop.find(ORDERS)
     assert (found.violations, found.figures) == ({}, {"paid_without_order": 1})
+
+
+@pytest.mark.parametrize(("state", "refunded"), [("CONFIRMED", 0), ("PARTIALLY_REFUNDED", 1)])
+def test_an_order_that_is_paid_when_it_ships_has_paid_nothing_before(
+    shop: Any, state: str, refunded: int
+) -> None:
+    shop.order("o", state, capture="shipment", refunded=refunded)
+    assert shop.violations(ORDERS) == []
+    shop.moved("o", "e", 1000)
+    assert shop.violations(ORDERS) == [f"order o: {state}, worth 0.00 USD, taken 10.00 USD"]
+
+
+def test_what_was_shipped_was_paid_whenever_that_is_due(shop: Any) -> None:
+    shop.order("o", "SHIPPED", capture="shipment", is_shipped=True)
+    assert shop.violations(ORDERS) == ["order o: SHIPPED, worth 10.00 USD, taken 0.00 USD"]
+
+
+def test_of_what_was_refunded_before_it_was_paid_nothing_comes_back(shop: Any) -> None:
+    shop.order(
+        "o",
+        "PARTIALLY_REFUNDED",
+        capture="shipment",
+        quantity=4,
+        refunded=2,
+        captured_minor=1500,
+        is_shipped=True,
+    )
+    shop.moved("o", "taken", 1500)
+    assert shop.violations(ORDERS) == ["order o: PARTIALLY_REFUNDED, worth 10.00 USD, taken 15.00 USD"]
+    shop.moved("o", "given back", -500)
+    assert shop.violations(ORDERS) == []
+
+
+def held(shop: Any, *, amount_minor: int = 1000, state: str = "AUTHORIZED", direct: bool = False) -> None:
+    row = {"order_id": "o", "payment_id": "p", "state": state, "currency": "USD", "direct": direct}
+    shop.write("payment", tables.payments, amount_minor=amount_minor, **row)
+
+
+def test_the_money_of_an_order_that_is_paid_when_it_ships_is_held_until_then(shop: Any) -> None:
+    shop.order("o", "CONFIRMED", capture="shipment")
+    held(shop)
+    found = shop.find(HELD)
+    assert (found.violations, found.figures) == ({}, {"waiting": 1})
+
+
+@pytest.mark.parametrize("hold", [{"state": "VOIDED"}, {"state": "CAPTURED"}, {"amount_minor": 999}, None])
+def test_an_order_that_waits_to_be_paid_and_nothing_is_held_for_it_is_found(shop: Any, hold: Any) -> None:
+    shop.order("o", "CONFIRMED", capture="shipment")
+    if hold is not None:
+        held(shop, **hold)
+    assert shop.violations(HELD) == ["order o: to be paid when it ships, and not held"]
+
+
+@pytest.mark.parametrize(
+    ("state", "paid"),
+    [("CONFIRMED", {}), ("CANCELLED", {"capture": "shipment"}), ("REJECTED", {})],
+)
+def test_money_that_is_held_for_nothing_is_found(shop: Any, state: str, paid: Any) -> None:
+    shop.order("o", state, **paid)
+    held(shop)
+    assert shop.violations(HELD) == [f"order o: {state}, and its money is still held"]
+
+
+def test_money_that_is_held_for_no_order_is_found_unless_it_is_paid_in_one_go(shop: Any) -> None:
+    held(shop)
+    assert shop.violations(HELD) == ["order o: money is held for no order"]
+
+
+def test_what_is_paid_in_one_go_is_held_for_a_moment(shop: Any) -> None:
+    held(shop, direct=True)
+    assert shop.violations(HELD) == []
+
+
+def test_an_order_under_way_may_hold_money_or_not(shop: Any) -> None:
+    shop.order("o", "CANCELLING", capture="shipment")
+    held(shop)
+    shop.order("p", "CONFIRMED", capture="shipment", under_way=True)
+    found = shop.find(HELD)
+    assert (found.violations, found.figures) == ({}, {"under_way": 2})
 
 
 def ours(shop: Any, state: str, captured_minor: int = 0, refunded_minor: int = 0) -> None:

@@ -71,7 +71,7 @@ def test_an_order_that_was_told_twice_is_found(shop: Any) -> None:
 
 @pytest.mark.parametrize("state", ["PARTIALLY_REFUNDED", "REFUNDED"])
 def test_refunds_are_told_one_by_one(shop: Any, state: str) -> None:
-    shop.order("o", state)
+    shop.order("o", state, refunded=1)
     assert shop.violations(MESSAGES) == [f"order o: {state}, and nobody was told"]
     shop.message("o", REFUNDED, "e1")
     shop.message("o", REFUNDED, "e2")

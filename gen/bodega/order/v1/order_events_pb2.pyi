@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.type import money_pb2 as _money_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +20,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Capture:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CaptureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capture.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CAPTURE_UNSPECIFIED: _Capture.ValueType  # 0
+    """As it was before there was a choice: CAPTURE_ON_CONFIRM."""
+    CAPTURE_ON_CONFIRM: _Capture.ValueType  # 1
+    """Before the order is confirmed."""
+    CAPTURE_ON_SHIPMENT: _Capture.ValueType  # 2
+    """Held before the order is confirmed, taken before it is shipped."""
+
+class Capture(_Capture, metaclass=_CaptureEnumTypeWrapper):
+    """When the money of an order is taken. Decided once, when the order is accepted."""
+
+CAPTURE_UNSPECIFIED: Capture.ValueType  # 0
+"""As it was before there was a choice: CAPTURE_ON_CONFIRM."""
+CAPTURE_ON_CONFIRM: Capture.ValueType  # 1
+"""Before the order is confirmed."""
+CAPTURE_ON_SHIPMENT: Capture.ValueType  # 2
+"""Held before the order is confirmed, taken before it is shipped."""
+Global___Capture: _TypeAlias = Capture  # noqa: Y015
+
 @_typing.final
 class OrderPlaced(_message.Message):
     """An order was accepted. From here on it survives anything and will end."""
@@ -30,12 +55,15 @@ class OrderPlaced(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     PAYMENT_METHOD_ID_FIELD_NUMBER: _builtins.int
+    CAPTURE_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """The order."""
     user_id: _builtins.str
     """Who buys."""
     payment_method_id: _builtins.str
     """How it is to be paid."""
+    capture: Global___Capture.ValueType
+    """When its money is taken."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderPlacedLine]:
         """What is bought, at the prices of that moment."""
@@ -52,10 +80,11 @@ class OrderPlaced(_message.Message):
         lines: _abc.Iterable[Global___OrderPlacedLine] | None = ...,
         total: _money_pb2.Money | None = ...,
         payment_method_id: _builtins.str = ...,
+        capture: Global___Capture.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "order_id", b"order_id", "payment_method_id", b"payment_method_id", "total", b"total", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capture", b"capture", "lines", b"lines", "order_id", b"order_id", "payment_method_id", b"payment_method_id", "total", b"total", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -103,20 +132,23 @@ Global___OrderPlacedLine: _TypeAlias = OrderPlacedLine  # noqa: Y015
 
 @_typing.final
 class OrderConfirmed(_message.Message):
-    """An order is paid and its goods are the buyer's."""
+    """An order's goods are the buyer's, and it is paid; or its price is held until it is shipped."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDER_ID_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    CAPTURE_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """The order."""
     user_id: _builtins.str
     """Who bought."""
+    capture: Global___Capture.ValueType
+    """When its money is taken."""
     @_builtins.property
     def total(self) -> _money_pb2.Money:
-        """What was paid."""
+        """What it costs."""
 
     def __init__(
         self,
@@ -124,10 +156,11 @@ class OrderConfirmed(_message.Message):
         order_id: _builtins.str = ...,
         user_id: _builtins.str = ...,
         total: _money_pb2.Money | None = ...,
+        capture: Global___Capture.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id", "total", b"total", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capture", b"capture", "order_id", b"order_id", "total", b"total", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -115,7 +115,7 @@ class Order(_message.Message):
         STATE_PENDING: Order._State.ValueType  # 1
         """Accepted; stock and money are being seen to."""
         STATE_CONFIRMED: Order._State.ValueType  # 2
-        """Paid, and the goods are the buyer's."""
+        """The goods are the buyer's, and paid; with CAPTURE_ON_SHIPMENT the price is held."""
         STATE_REJECTING: Order._State.ValueType  # 3
         """Came to nothing; what it held is being given back."""
         STATE_REJECTED: Order._State.ValueType  # 4
@@ -141,7 +141,7 @@ class Order(_message.Message):
     STATE_PENDING: Order.State.ValueType  # 1
     """Accepted; stock and money are being seen to."""
     STATE_CONFIRMED: Order.State.ValueType  # 2
-    """Paid, and the goods are the buyer's."""
+    """The goods are the buyer's, and paid; with CAPTURE_ON_SHIPMENT the price is held."""
     STATE_REJECTING: Order.State.ValueType  # 3
     """Came to nothing; what it held is being given back."""
     STATE_REJECTED: Order.State.ValueType  # 4
@@ -177,6 +177,8 @@ class Order(_message.Message):
     DELIVER_TIME_FIELD_NUMBER: _builtins.int
     TRACKING_REFERENCE_FIELD_NUMBER: _builtins.int
     REFUNDED_TOTAL_FIELD_NUMBER: _builtins.int
+    CAPTURE_FIELD_NUMBER: _builtins.int
+    CAPTURED_TOTAL_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Names the order for ever: a UUID."""
     user_id: _builtins.str
@@ -188,7 +190,9 @@ class Order(_message.Message):
     rejection_reason: _builtins.str
     """Why it came to nothing, e.g. `OUT_OF_STOCK`, `PAYMENT_DECLINED` or `TIMED_OUT`; empty unless REJECTING or REJECTED."""
     cancel_reason: _builtins.str
-    """Why it was called off; empty unless CANCELLING or CANCELLED."""
+    """Why it was called off, `CAPTURE_REFUSED` if its money could not be taken when it was to be shipped; empty unless
+    CANCELLING or CANCELLED.
+    """
     needs_attention: _builtins.bool
     """Whether it has been trying for so long that a person should look."""
     reservation_id: _builtins.str
@@ -199,6 +203,8 @@ class Order(_message.Message):
     """How many events it consists of; grows with each."""
     tracking_reference: _builtins.str
     """What the carrier calls the parcel; empty if nobody said."""
+    capture: _order_events_pb2.Capture.ValueType
+    """When its money is taken."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLine]:
         """What is bought, at the prices of the moment it was accepted."""
@@ -225,7 +231,13 @@ class Order(_message.Message):
 
     @_builtins.property
     def refunded_total(self) -> _money_pb2.Money:
-        """What was given back of its price so far; unset if nothing was."""
+        """What was given back of its price so far, or need not be paid any more; unset if nothing was."""
+
+    @_builtins.property
+    def captured_total(self) -> _money_pb2.Money:
+        """What was taken for it, `refunded_total` not subtracted. Unset before, and for orders that came to nothing or were called
+        off, whose money goes back.
+        """
 
     def __init__(
         self,
@@ -248,10 +260,12 @@ class Order(_message.Message):
         deliver_time: _timestamp_pb2.Timestamp | None = ...,
         tracking_reference: _builtins.str = ...,
         refunded_total: _money_pb2.Money | None = ...,
+        capture: _order_events_pb2.Capture.ValueType = ...,
+        captured_total: _money_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deliver_time", b"deliver_time", "refunded_total", b"refunded_total", "ship_time", b"ship_time", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_total", b"captured_total", "create_time", b"create_time", "deliver_time", b"deliver_time", "refunded_total", b"refunded_total", "ship_time", b"ship_time", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "create_time", b"create_time", "deliver_time", b"deliver_time", "lines", b"lines", "needs_attention", b"needs_attention", "order_id", b"order_id", "payment_id", b"payment_id", "payment_method_id", b"payment_method_id", "refunded_total", b"refunded_total", "rejection_reason", b"rejection_reason", "reservation_id", b"reservation_id", "ship_time", b"ship_time", "state", b"state", "total", b"total", "tracking_reference", b"tracking_reference", "update_time", b"update_time", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "capture", b"capture", "captured_total", b"captured_total", "create_time", b"create_time", "deliver_time", b"deliver_time", "lines", b"lines", "needs_attention", b"needs_attention", "order_id", b"order_id", "payment_id", b"payment_id", "payment_method_id", b"payment_method_id", "refunded_total", b"refunded_total", "rejection_reason", b"rejection_reason", "reservation_id", b"reservation_id", "ship_time", b"ship_time", "state", b"state", "total", b"total", "tracking_reference", b"tracking_reference", "update_time", b"update_time", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -328,6 +342,7 @@ class OrderEvent(_message.Message):
     DELIVERED_FIELD_NUMBER: _builtins.int
     REFUND_REQUESTED_FIELD_NUMBER: _builtins.int
     REFUNDED_FIELD_NUMBER: _builtins.int
+    CAPTURE_REQUESTED_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The order's version after it: 1, 2, 3 …"""
     trace_id: _builtins.str
@@ -406,6 +421,10 @@ class OrderEvent(_message.Message):
     def refunded(self) -> _order_events_pb2.OrderRefunded:
         """A refund is done."""
 
+    @_builtins.property
+    def capture_requested(self) -> Global___CaptureRequested:
+        """It is to be shipped: the money that was held is to be taken first."""
+
     def __init__(
         self,
         *,
@@ -430,12 +449,13 @@ class OrderEvent(_message.Message):
         delivered: _order_events_pb2.OrderDelivered | None = ...,
         refund_requested: Global___RefundRequested | None = ...,
         refunded: _order_events_pb2.OrderRefunded | None = ...,
+        capture_requested: Global___CaptureRequested | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "cancelled", b"cancelled", "compensation_forced", b"compensation_forced", "confirmed", b"confirmed", "delivered", b"delivered", "fact", b"fact", "late_money_returned", b"late_money_returned", "needs_attention", b"needs_attention", "placed", b"placed", "refund_requested", b"refund_requested", "refunded", b"refunded", "rejected", b"rejected", "shipped", b"shipped", "step_done", b"step_done", "step_given_up", b"step_given_up", "step_refused", b"step_refused", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "cancelled", b"cancelled", "capture_requested", b"capture_requested", "compensation_forced", b"compensation_forced", "confirmed", b"confirmed", "delivered", b"delivered", "fact", b"fact", "late_money_returned", b"late_money_returned", "needs_attention", b"needs_attention", "placed", b"placed", "refund_requested", b"refund_requested", "refunded", b"refunded", "rejected", b"rejected", "shipped", b"shipped", "step_done", b"step_done", "step_given_up", b"step_given_up", "step_refused", b"step_refused", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "cancelled", b"cancelled", "compensation_forced", b"compensation_forced", "confirmed", b"confirmed", "delivered", b"delivered", "fact", b"fact", "late_money_returned", b"late_money_returned", "needs_attention", b"needs_attention", "on_behalf_of", b"on_behalf_of", "placed", b"placed", "refund_requested", b"refund_requested", "refunded", b"refunded", "rejected", b"rejected", "request_id", b"request_id", "shipped", b"shipped", "step_done", b"step_done", "step_given_up", b"step_given_up", "step_refused", b"step_refused", "time", b"time", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "cancelled", b"cancelled", "capture_requested", b"capture_requested", "compensation_forced", b"compensation_forced", "confirmed", b"confirmed", "delivered", b"delivered", "fact", b"fact", "late_money_returned", b"late_money_returned", "needs_attention", b"needs_attention", "on_behalf_of", b"on_behalf_of", "placed", b"placed", "refund_requested", b"refund_requested", "refunded", b"refunded", "rejected", b"rejected", "request_id", b"request_id", "shipped", b"shipped", "step_done", b"step_done", "step_given_up", b"step_given_up", "step_refused", b"step_refused", "time", b"time", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["placed", "step_done", "step_refused", "step_given_up", "cancel_requested", "compensation_forced", "confirmed", "rejected", "cancelled", "needs_attention", "late_money_returned", "shipped", "delivered", "refund_requested", "refunded"]  # noqa: Y015
+    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["placed", "step_done", "step_refused", "step_given_up", "cancel_requested", "compensation_forced", "confirmed", "rejected", "cancelled", "needs_attention", "late_money_returned", "shipped", "delivered", "refund_requested", "refunded", "capture_requested"]  # noqa: Y015
     _WhichOneofArgType_fact: _TypeAlias = _typing.Literal["fact", b"fact"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_fact) -> _WhichOneofReturnType_fact | None: ...
 
@@ -542,12 +562,15 @@ class RefundRequested(_message.Message):
     AMOUNT_FIELD_NUMBER: _builtins.int
     RETURN_STOCK_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    BEFORE_CAPTURE_FIELD_NUMBER: _builtins.int
     refund_id: _builtins.str
     """Names this refund among those of the order: a UUID."""
     return_stock: _builtins.bool
     """Whether the goods go back on sale with it."""
     reason: _builtins.str
     """Why, in their words."""
+    before_capture: _builtins.bool
+    """Whether the money was only held yet: so much less is taken then, and nothing is given back."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefundLine]:
         """Of which products how many."""
@@ -564,14 +587,39 @@ class RefundRequested(_message.Message):
         amount: _money_pb2.Money | None = ...,
         return_stock: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        before_capture: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "lines", b"lines", "reason", b"reason", "refund_id", b"refund_id", "return_stock", b"return_stock"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "before_capture", b"before_capture", "lines", b"lines", "reason", b"reason", "refund_id", b"refund_id", "return_stock", b"return_stock"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RefundRequested: _TypeAlias = RefundRequested  # noqa: Y015
+
+@_typing.final
+class CaptureRequested(_message.Message):
+    """The order is to be shipped: the money that was held is to be taken first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """How much: what it costs without what was refunded before."""
+
+    def __init__(
+        self,
+        *,
+        amount: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaptureRequested: _TypeAlias = CaptureRequested  # noqa: Y015
 
 @_typing.final
 class RefundLine(_message.Message):

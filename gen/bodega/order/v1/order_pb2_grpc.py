@@ -28,8 +28,8 @@ if _version_not_supported:
 class OrderServiceStub:
     """Accepts orders and sees each of them through.
 
-    Once accepted, an order ends: CONFIRMED when stock is the buyer's and the money is taken, REJECTED or CANCELLED when
-    everything it held or took has been given back.
+    Once accepted, an order ends: CONFIRMED when stock is the buyer's and the money is taken (or held until it is shipped,
+    as `capture` says), REJECTED or CANCELLED when everything it held or took has been given back.
     """
 
     def __init__(self, channel):
@@ -103,8 +103,8 @@ class OrderServiceStub:
 class OrderServiceServicer:
     """Accepts orders and sees each of them through.
 
-    Once accepted, an order ends: CONFIRMED when stock is the buyer's and the money is taken, REJECTED or CANCELLED when
-    everything it held or took has been given back.
+    Once accepted, an order ends: CONFIRMED when stock is the buyer's and the money is taken (or held until it is shipped,
+    as `capture` says), REJECTED or CANCELLED when everything it held or took has been given back.
     """
 
     def CreateOrder(self, request, context):
@@ -179,6 +179,8 @@ class OrderServiceServicer:
         """Says that the goods were handed to a carrier (SHIPPED) or have arrived (DELIVERED).
 
         Say SHIPPED before the parcel leaves: if it is refused, the parcel stays. Repeating it changes nothing.
+        With CAPTURE_ON_SHIPMENT the money is taken first: ABORTED, reason `SHIPMENT_NOT_PAID`, while that is under way (the parcel
+        stays; say it again with the same `request_id`); if it cannot be taken, the order is called off and never ships.
         FAILED_PRECONDITION, reason `ORDER_NOT_SHIPPABLE` or `ORDER_NOT_DELIVERABLE`; NOT_FOUND, reason `ORDER_NOT_FOUND`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -189,7 +191,7 @@ class OrderServiceServicer:
         """Gives back the price of some lines or of all that is left. Answers at once; the refund is then seen through.
 
         Before shipping the goods go back on sale with it, and a refund of all that is left calls the order off; after shipping
-        they do with `return_stock`. FAILED_PRECONDITION, reason `ORDER_NOT_REFUNDABLE`, unless the order is CONFIRMED, SHIPPED,
+        they do with `return_stock`. Of money that is only held so much less is taken. FAILED_PRECONDITION, reason `ORDER_NOT_REFUNDABLE`, unless the order is CONFIRMED, SHIPPED,
         DELIVERED or PARTIALLY_REFUNDED; reason `REFUND_EXCEEDS_ORDER`, if more of a product would be refunded than is left;
         NOT_FOUND, reason `ORDER_NOT_FOUND`.
         """
@@ -299,8 +301,8 @@ def add_OrderServiceServicer_to_server(servicer, server):
 class OrderService:
     """Accepts orders and sees each of them through.
 
-    Once accepted, an order ends: CONFIRMED when stock is the buyer's and the money is taken, REJECTED or CANCELLED when
-    everything it held or took has been given back.
+    Once accepted, an order ends: CONFIRMED when stock is the buyer's and the money is taken (or held until it is shipped,
+    as `capture` says), REJECTED or CANCELLED when everything it held or took has been given back.
     """
 
     @staticmethod

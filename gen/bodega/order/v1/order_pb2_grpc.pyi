@@ -15,8 +15,8 @@ GRPC_VERSION: str
 class OrderServiceStub:
     """Accepts orders and sees each of them through.
 
-    Once accepted, an order ends: CONFIRMED when stock is the buyer's and the money is taken, REJECTED or CANCELLED when
-    everything it held or took has been given back.
+    Once accepted, an order ends: CONFIRMED when stock is the buyer's and the money is taken (or held until it is shipped,
+    as `capture` says), REJECTED or CANCELLED when everything it held or took has been given back.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -63,13 +63,15 @@ class OrderServiceStub:
     """Says that the goods were handed to a carrier (SHIPPED) or have arrived (DELIVERED).
 
     Say SHIPPED before the parcel leaves: if it is refused, the parcel stays. Repeating it changes nothing.
+    With CAPTURE_ON_SHIPMENT the money is taken first: ABORTED, reason `SHIPMENT_NOT_PAID`, while that is under way (the parcel
+    stays; say it again with the same `request_id`); if it cannot be taken, the order is called off and never ships.
     FAILED_PRECONDITION, reason `ORDER_NOT_SHIPPABLE` or `ORDER_NOT_DELIVERABLE`; NOT_FOUND, reason `ORDER_NOT_FOUND`.
     """
     RefundOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.RefundOrderRequest, _order_pb2.Order]
     """Gives back the price of some lines or of all that is left. Answers at once; the refund is then seen through.
 
     Before shipping the goods go back on sale with it, and a refund of all that is left calls the order off; after shipping
-    they do with `return_stock`. FAILED_PRECONDITION, reason `ORDER_NOT_REFUNDABLE`, unless the order is CONFIRMED, SHIPPED,
+    they do with `return_stock`. Of money that is only held so much less is taken. FAILED_PRECONDITION, reason `ORDER_NOT_REFUNDABLE`, unless the order is CONFIRMED, SHIPPED,
     DELIVERED or PARTIALLY_REFUNDED; reason `REFUND_EXCEEDS_ORDER`, if more of a product would be refunded than is left;
     NOT_FOUND, reason `ORDER_NOT_FOUND`.
     """
@@ -93,8 +95,8 @@ class OrderServiceStub:
 class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     """Accepts orders and sees each of them through.
 
-    Once accepted, an order ends: CONFIRMED when stock is the buyer's and the money is taken, REJECTED or CANCELLED when
-    everything it held or took has been given back.
+    Once accepted, an order ends: CONFIRMED when stock is the buyer's and the money is taken (or held until it is shipped,
+    as `capture` says), REJECTED or CANCELLED when everything it held or took has been given back.
     """
 
     @_abc_1.abstractmethod
@@ -187,6 +189,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says that the goods were handed to a carrier (SHIPPED) or have arrived (DELIVERED).
 
         Say SHIPPED before the parcel leaves: if it is refused, the parcel stays. Repeating it changes nothing.
+        With CAPTURE_ON_SHIPMENT the money is taken first: ABORTED, reason `SHIPMENT_NOT_PAID`, while that is under way (the parcel
+        stays; say it again with the same `request_id`); if it cannot be taken, the order is called off and never ships.
         FAILED_PRECONDITION, reason `ORDER_NOT_SHIPPABLE` or `ORDER_NOT_DELIVERABLE`; NOT_FOUND, reason `ORDER_NOT_FOUND`.
         """
 
@@ -199,7 +203,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gives back the price of some lines or of all that is left. Answers at once; the refund is then seen through.
 
         Before shipping the goods go back on sale with it, and a refund of all that is left calls the order off; after shipping
-        they do with `return_stock`. FAILED_PRECONDITION, reason `ORDER_NOT_REFUNDABLE`, unless the order is CONFIRMED, SHIPPED,
+        they do with `return_stock`. Of money that is only held so much less is taken. FAILED_PRECONDITION, reason `ORDER_NOT_REFUNDABLE`, unless the order is CONFIRMED, SHIPPED,
         DELIVERED or PARTIALLY_REFUNDED; reason `REFUND_EXCEEDS_ORDER`, if more of a product would be refunded than is left;
         NOT_FOUND, reason `ORDER_NOT_FOUND`.
         """
