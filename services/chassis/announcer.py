@@ -101,6 +101,7 @@ class Announcer:
         """Where and how we are at this moment; strings, as the protocol has it."""
         app = self._app
         lacks = ", ".join(f"{found.name}: {found.problem}" for found in app.health.found if found.problem)
+        lacks = lacks.encode("ascii", "replace").decode()  # else nobody would believe a word of it
         return {
             "mesh": _reachable(app.mesh_address, connection),
             "guests": _reachable(app.grpc_address, connection),

@@ -320,8 +320,8 @@ async def test_an_honest_announcement_is_understood() -> None:
     ],
 )
 async def test_what_no_instance_says_is_counted_and_not_shown(answer: bytes) -> None:
-    found = await heard(answer, lie())
-    assert (list(found.instances), found.unreadable) == (["0192"], 1)
+    found = await heard(answer, lie(id="honest"))
+    assert (list(found.instances), found.unreadable) == (["honest"], 1)
 
 
 async def test_an_id_is_not_taken_by_who_comes_later() -> None:

@@ -29,6 +29,7 @@ from services.chassis.policy.limiter import Priority
 from services.chassis.server.access import Everyone
 from services.chassis.service import opened
 from services.chassis.storage.sqlite import engine_for_migrations
+from services.chassis.testing import FakeClock
 from services.chassis.tls import Identity
 from services.cli import observation, status
 from services.cli.certificates import Certificates, papers
@@ -119,17 +120,21 @@ async def test_who_starts_or_drains_says_so() -> None:
 
 
 async def test_a_service_says_whom_it_leaves_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    server = plain()
-    once = Limits(consecutive_failures=1, open_s=3600)
+    server, clock = plain(), FakeClock()
+    once = Limits(consecutive_failures=1)
     async with (
-        client.connect("127.0.0.1:1", FILE, metrics=server.metrics, circuits=once) as channel,
+        client.connect("127.0.0.1:1", FILE, metrics=server.metrics, circuits=once, clock=clock) as channel,
         server.running(),
     ):
+        assert (await seen(server)).left_alone == ()
         with pytest.raises(grpc.aio.AioRpcError):
             await Stub(channel).Fire(Ping())
         found = await seen(server)
+        clock.advance(once.open_s)
+        later = await seen(server)
     assert found.left_alone == (Circuit("127.0.0.1:1", SERVICE, "Fire", "open"),)
     assert f"leaves alone {SERVICE}/Fire at 127.0.0.1:1 (circuit open)" in shown(capsys, found)
+    assert f"leaves alone {SERVICE}/Fire at 127.0.0.1:1 (circuit half open)" in shown(capsys, later)
 
 
 async def test_a_service_says_how_much_it_takes_and_whom_it_refused(
