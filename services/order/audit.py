@@ -68,15 +68,15 @@ def standings(connection: sa.Connection) -> dict[str, Standing]:
             row["currency"],
             row["refunded_minor"],
             taken_minor=projection.taken_minor(row),
-            waits_to_be_paid=_waits_to_be_paid(row),
+            waits_to_be_paid=waits_to_be_paid(row),
             is_settled=not row["under_way"],
         )
         for row in connection.execute(sa.select(orders)).mappings()
     }
 
 
-def _waits_to_be_paid(row: Row) -> bool:
-    """Whoever was shipped something has paid, or something is wrong."""
+def waits_to_be_paid(row: Row) -> bool:
+    """Whether the money of the order that this row shows is only held; what was shipped must be paid."""
     stands = row["state"] in domain.STANDING
     return stands and not row["ship_time"] and not projection.taken_minor(row)
 

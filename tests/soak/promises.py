@@ -7,6 +7,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from services.order.audit import waits_to_be_paid
 from services.order.domain import ENDED, State
 from services.order.tables import order_lines, orders
 
@@ -38,7 +39,7 @@ class Promise:
             yield f"order {self.order_id}: was cancelled, is {order.state}"
         if self.is_shipped and (order.state in ENDED or not order.is_shipped):
             yield f"order {self.order_id}: was shipped, is {order.state}"
-        if self.card in NEVER_PAID and order.state not in ENDED:
+        if self.card in NEVER_PAID and order.state not in ENDED and not order.waits_to_be_paid:
             yield f"order {self.order_id}: {order.state} by a card of kind {self.card}"
         refunded = Counter(self.pieces) if self.is_refunded_whole else self.refunded
         if refunded != order.refunded:
@@ -52,6 +53,9 @@ class Ended:
     state: State
     is_shipped: bool
     is_settled: bool
+    waits_to_be_paid: bool = False
+    """Whether it is confirmed and paid when it ships: only then is such a card refused."""
+
     refunded: Counter[str] = field(default_factory=Counter)
 
 
@@ -85,8 +89,10 @@ class Promises:
 def ended(connection: sa.Connection) -> dict[str, Ended]:
     """Every order by its id."""
     found = {
-        row.order_id: Ended(State(row.state), row.ship_time is not None, not row.under_way)
-        for row in connection.execute(sa.select(orders))
+        row["order_id"]: Ended(
+            State(row["state"]), row["ship_time"] is not None, not row["under_way"], waits_to_be_paid(row)
+        )
+        for row in connection.execute(sa.select(orders)).mappings()
     }
     for row in connection.execute(sa.select(order_lines).where(order_lines.c.refunded_quantity > 0)):
         found[row.order_id].refunded[row.product_id] += row.refunded_quantity

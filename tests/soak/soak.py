@@ -7,6 +7,7 @@ verify` and everything that customers were told checked against the books.
 import asyncio
 import contextlib
 import itertools
+import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -20,12 +21,13 @@ from services.chassis import audit
 from services.chassis.policy.backoff import Backoff
 from services.cli import verify
 from services.cli.audit import reading
-from services.cli.data_folder import sqlite_url
+from services.cli.data_folder import sqlite_url, write_whole
 from services.cli.refusal import Refused
 from services.cli.restarts import RestartPolicy
 from services.cli.shop import Shop
 from services.cli.signed_in import SignedIn
 from services.cli.staff import Staff, hired
+from services.order.flags import CAPTURE
 from tests.soak import promises
 from tests.soak.customer import Customer
 from tests.soak.promises import CARDS, Promises
@@ -41,6 +43,20 @@ LOOK_EVERY_S: Final = 0.5
 TELL_EVERY_S: Final = 1.0
 
 _RESTARTS: Final = RestartPolicy(Backoff(first_s=0.2, max_s=2.0), healthy_after_s=5.0)
+
+# Every second order is paid when it ships. Whatever is bought before that is heeded is not.
+BOTH_CAPTURES: Final = json.dumps(
+    {
+        "flags": {
+            CAPTURE.name: {
+                "state": "ENABLED",
+                "variants": CAPTURE.variants,
+                "defaultVariant": CAPTURE.default,
+                "targeting": {"fractional": [{"var": "order_id"}, *([name, 1] for name in CAPTURE.variants)]},
+            }
+        }
+    }
+)
 
 Tell = Callable[[str], None]
 """Takes a line for people."""
@@ -82,6 +98,7 @@ class Soak:
         """The report of it all. Raises services.cli.refusal.Refused if the shop cannot be started."""
         shopping = Shop(self._folder, restarts=_RESTARTS, environment=self._wish.environment)
         async with shopping as shop, _customer(shop) as customer:
+            write_whole(shop.folder.flags, BOTH_CAPTURES.encode())
             weather = Weather(shop, self._random("weather"), every_s=self._wish.blow_every_s)
             premises = await _furnished(customer, await asyncio.to_thread(hired, shop.endpoints))
             began = time.monotonic()

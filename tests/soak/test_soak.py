@@ -40,6 +40,11 @@ async def test_a_short_soak_holds(tmp_path: Path) -> None:
         (Promise("o", "approve", {}, is_shipped=True), Ended(State.CANCELLED, True, True), "was shipped"),
         (Promise("o", "approve", {}, is_shipped=True), Ended(State.CONFIRMED, False, True), "was shipped"),
         (Promise("o", "decline", {}), Ended(State.CONFIRMED, False, True), "by a card of kind decline"),
+        (
+            Promise("o", "capture_refused", {}),
+            Ended(State.CONFIRMED, False, True, waits_to_be_paid=False),
+            "by a card of kind capture_refused",
+        ),
         (Promise("o", "approve", {}), Ended(State.PENDING, False, False), "does not end"),
         (
             Promise("o", "approve", {"p": 2}, refunded=Counter(p=1)),
@@ -48,7 +53,7 @@ async def test_a_short_soak_holds(tmp_path: Path) -> None:
         ),
         (
             Promise("o", "approve", {"p": 2}, is_refunded_whole=True),
-            Ended(State.REFUNDED, True, True, Counter(p=1)),
+            Ended(State.REFUNDED, True, True, refunded=Counter(p=1)),
             "promised to refund",
         ),
     ],
@@ -58,6 +63,12 @@ def test_broken_promises_are_found(promise: Promise, ended: Ended, complaint: st
     told.add(promise)
     (line,) = told.broken({"o": ended})
     assert complaint in line
+
+
+def test_a_card_that_is_refused_when_it_is_charged_may_wait_for_that() -> None:
+    told = Promises()
+    told.add(Promise("o", "capture_refused", {}))
+    assert told.broken({"o": Ended(State.CONFIRMED, False, True, waits_to_be_paid=True)}) == []
 
 
 def test_orders_that_one_side_does_not_know_of_are_found() -> None:
