@@ -22,6 +22,7 @@ ON_BEHALF_OF: Final = "x-bodega-on-behalf-of"
 
 # Metadata of a reply.
 STALE: Final = "x-bodega-stale"
+STREAM_ENDED: Final = "x-bodega-stream-ended"  # why: `age` or `idle`; resume it
 PUSHBACK: Final = "grpc-retry-pushback-ms"
 NEVER: Final = "-1"  # as a pushback (gRFC A6)
 

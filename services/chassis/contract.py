@@ -51,11 +51,16 @@ class Method:
         return bool(self.descriptor.server_streaming)
 
     @cached_property
+    def is_resumable(self) -> bool:
+        """Whether a stream goes on where another one ended."""
+        return self.policy is not None and bool(self.policy.resume_field)
+
+    @cached_property
     def deadline_s(self) -> float:
-        """Seconds a call is given when its caller names no deadline."""
+        """Seconds a call is given when its caller names no deadline: of a stream, for all its life."""
         if self.policy is not None and self.policy.HasField("deadline"):
             return min(self.policy.deadline.ToTimedelta().total_seconds(), self.deadline_max_s)
-        return DEADLINE_DEFAULT_S
+        return self.deadline_max_s if self.is_stream else DEADLINE_DEFAULT_S
 
     @cached_property
     def deadline_max_s(self) -> float:

@@ -91,7 +91,7 @@ class Watch:
         self._topic = topic
         self._news = news
 
-    async def news(self, *, timeout_s: float) -> bool:
+    async def news(self, *, timeout_s: float | None = None) -> bool:
         """Waits until the topic has moved since the last time this returned; False if it did not in time."""
         try:
             async with asyncio.timeout(timeout_s):

@@ -4,20 +4,14 @@ Whoever is woken sends the newest levels and nothing in between: a client that r
 been overtaken, so that nothing piles up behind it. All who watch a product share one reading of it.
 """
 
-import time
 from collections.abc import AsyncGenerator
-from typing import Final
 
 from bodega.inventory.v1 import inventory_pb2 as pb
 
-from services.chassis import context as request_context
 from services.chassis.feed import Feed
 from services.chassis.storage.database import Store
 from services.inventory import convert
 from services.inventory.store import Transaction
-
-END_MARGIN_S: Final = 0.5  # streams end by themselves before their deadline would end them with an error
-LIFE_MAX_S: Final = 3600.0  # where no deadline is known
 
 
 class StockWatch:
@@ -30,8 +24,7 @@ class StockWatch:
     async def levels(
         self, product_id: str, *, after_version: int
     ) -> AsyncGenerator[pb.WatchStockResponse, None]:
-        """The newest levels, unless the client has them already; then those after each change, until the
-        deadline or a drain.
+        """The newest levels, unless the client has them already; then those after each change, until a drain.
 
         Raises ProductNotFound or TooManyWatchers.
         """
@@ -40,7 +33,6 @@ class StockWatch:
             tx.products.get(product_id)
             return convert.levels_to_proto(tx.stock.version(product_id), tx.stock.levels([product_id]))
 
-        ends = _ends()
         seen = after_version or None
         with self._feed.watching(product_id) as watch:
             while not self._feed.closed:
@@ -49,13 +41,4 @@ class StockWatch:
                 if newest.version != seen:
                     yield newest
                     seen = newest.version
-                if not await watch.news(timeout_s=ends - time.monotonic()):
-                    return
-
-
-def _ends() -> float:
-    """The `time.monotonic()` second to end at."""
-    current = request_context.current()
-    if current is None or current.deadline is None:
-        return time.monotonic() + LIFE_MAX_S
-    return current.deadline - END_MARGIN_S
+                await watch.news()

@@ -5,28 +5,18 @@ that all watchers of the order share. So a thousand of them cost one copy of a s
 holds nothing but its place in it.
 """
 
-import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from bodega.order.v1 import order_pb2 as pb
 
-from services.chassis import context as request_context
 from services.chassis.feed import Feed
 from services.chassis.storage.database import Store
-from services.kernel import errors
 from services.order import convert, domain
 from services.order.store import Transaction, event_from_stored
 
 LOOK_S: Final = 5.0  # at most this long until an event that another replica wrote is noticed
-SLOW_MAX_S: Final = 30.0  # a client that takes longer for one event is told so and let go
-END_MARGIN_S: Final = 1.0  # streams end by themselves before their deadline would end them with an error
-LIFE_MAX_S: Final = 3600.0  # where no deadline is known
-
-
-class WatcherTooSlow(errors.TooMuch):
-    """The client does not keep up with order {order_id}; resume after version {version}."""
 
 
 class _Log:
@@ -61,25 +51,21 @@ class OrderWatch:
     async def events(
         self, order_id: str, *, after_version: int
     ) -> AsyncGenerator[pb.WatchOrderResponse, None]:
-        """What happened behind a version, then what happens, until the deadline or a drain.
+        """What happened behind a version, then what happens, until a drain.
 
-        Raises domain.OrderNotFound, TooManyWatchers or WatcherTooSlow.
+        Raises domain.OrderNotFound or TooManyWatchers.
         """
-        ends = _ends()
         with self._feed.watching(order_id) as watch, self._log(order_id) as log:
             position, moved = after_version, True
-            while not self._feed.closed and (left_s := ends - time.monotonic()) > 0:
+            while not self._feed.closed:
                 if moved:
                     await watch.shared(lambda: self._extend(order_id, log))
                 else:  # nobody here moved it; another replica may have
                     await self._extend(order_id, log)
                 for entry in log.entries[position:]:
-                    handed = time.monotonic()
                     yield entry
                     position = entry.version
-                    if time.monotonic() - handed > SLOW_MAX_S:
-                        raise WatcherTooSlow(order_id=order_id, version=position)
-                moved = await watch.news(timeout_s=min(left_s, LOOK_S))
+                moved = await watch.news(timeout_s=LOOK_S)
 
     async def _extend(self, order_id: str, log: _Log) -> None:
         await self._store.read(lambda tx: log.extend(order_id, tx))
@@ -96,11 +82,3 @@ class OrderWatch:
             log.watchers -= 1
             if not log.watchers:
                 del self._logs[order_id]
-
-
-def _ends() -> float:
-    """The `time.monotonic()` second to end at."""
-    current = request_context.current()
-    if current is None or current.deadline is None:
-        return time.monotonic() + LIFE_MAX_S
-    return current.deadline - END_MARGIN_S

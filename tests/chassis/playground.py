@@ -67,6 +67,11 @@ service {
                      [bodega.policy.v1.method] { deadline { seconds: 20 } priority: PRIORITY_CRITICAL } } }
   method { name: "Watch" input_type: ".bodega.playground.v1.Ping" output_type: ".bodega.playground.v1.Pong"
            server_streaming: true options { idempotency_level: NO_SIDE_EFFECTS } }
+  method { name: "Follow" input_type: ".bodega.playground.v1.Ping" output_type: ".bodega.playground.v1.Pong"
+           server_streaming: true
+           options { idempotency_level: NO_SIDE_EFFECTS
+                     [bodega.policy.v1.method] { deadline { seconds: 20 } stream_cursor: "name"
+                                                 resume_field: "name" } } }
   method { name: "Glance" input_type: ".bodega.playground.v1.Ping" output_type: ".bodega.playground.v1.Pong"
            server_streaming: true
            options { idempotency_level: NO_SIDE_EFFECTS

@@ -107,7 +107,7 @@ def ages(monkeypatch: pytest.MonkeyPatch, *, age_ms: int, grace_ms: int = 10_000
 
 
 async def test_a_connection_grows_old_and_no_call_notices(monkeypatch: pytest.MonkeyPatch) -> None:
-    ages(monkeypatch, age_ms=100)
+    ages(monkeypatch, age_ms=400)
     peers = set()
 
     async def who(request: Any, context: Any) -> Any:
@@ -143,3 +143,25 @@ async def test_a_stream_outlives_its_connections_age_by_its_grace(monkeypatch: p
         await again.read()
         again.cancel()
     assert app.CONNECTION_GRACE_S >= 3600, "ours end before that by themselves"
+
+
+async def test_a_connection_that_carries_all_it_may_carries_more_when_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few = {**dict(app.OPTIONS), "grpc.max_concurrent_streams": 2}
+    monkeypatch.setattr(app, "OPTIONS", tuple(few.items()))
+
+    async def watch(_request: Any, _context: Any) -> AsyncIterator[Any]:
+        yield Pong()
+        await asyncio.Event().wait()
+
+    async with served(Read=echo, Watch=watch) as server, bare(server.grpc_address) as channel:
+        made: Any = channel.unary_stream(f"/{SERVICE}/Watch", Ping.SerializeToString, Pong.FromString)
+        streams = [made(Ping()) for _ in range(2)]
+        for stream in streams:
+            await stream.read()
+        assert await code_of(method(channel)(Ping(), timeout=0.1)) is grpc.StatusCode.DEADLINE_EXCEEDED
+        waiting = method(channel)(Ping(name="room"), timeout=WAIT_S)
+        streams[0].cancel()
+        assert (await waiting).name == "room"
+        streams[1].cancel()

@@ -33,6 +33,7 @@ from services.chassis.server.gate import Context, Gate, Stream, Unary
 from services.chassis.server.in_flight import InFlight
 from services.chassis.server.shedding import Shedding
 from services.chassis.server.spans import tracing_of
+from services.chassis.server.streaming import Streaming
 from services.chassis.server.telemetry import CANCELLED, DEADLINE_EXCEEDED, OK, UNKNOWN, observing
 from services.chassis.server.validation import Parsing, Validation
 from services.chassis.status import Refused
@@ -121,13 +122,16 @@ class Onion:
         It writes the replies itself instead of being a generator for grpc to walk: so it is cancelled when
         the client leaves, and closes the handler's generator, which else were left to the garbage collector.
         """
-        deadline, reply_type = self._deadline, method.reply_type
+        streaming, reply_type = Streaming(method, self._monotonic), method.reply_type
 
         async def answer(request: Any, call: RequestContext, context: Context) -> None:
-            async with aclosing(handler(request, context)) as replies:
-                async for reply in replies if call.is_held else deadline.hold_each(call, replies):
+            async with (
+                aclosing(handler(request, context)) as made,
+                aclosing(streaming.each(call, context, made)) as replies,
+            ):
+                async for reply in replies:
                     _vouch(call, method, reply, reply_type)
-                    await context.write(reply)
+                    await streaming.hand(context, reply)
 
         return self._around(method, answer)
 

@@ -31,13 +31,12 @@ def opening(method: Method, sampling: Sampling) -> Opening:
                 # Which of two would be meant is not ours to guess.
                 metadata[key] = value if key not in metadata and isinstance(value, str) else ""
         asked_s = context.time_remaining()
-        given_s = given(method, asked_s)
         return RequestContext(
             sampling.from_anyone(metadata.get(TRACEPARENT), context),
             method,
-            deadline=None if given_s is None else now + given_s,
+            deadline=now + given(method, asked_s),
             # grpc cancels the handler when the time is over that the client asked for, if it asked for any.
-            is_held=given_s is None or (asked_s is not None and asked_s <= DEADLINE_MAX_S),
+            is_held=asked_s is not None and asked_s <= DEADLINE_MAX_S,
             metadata=metadata,
             labels=_labels(request) if takes_request_id else {},
         )
@@ -45,17 +44,14 @@ def opening(method: Method, sampling: Sampling) -> Opening:
     return opened
 
 
-def given(method: Method, asked_s: float | None) -> float | None:
-    """Seconds a call has, of those its caller asked for; None is no limit.
+def given(method: Method, asked_s: float | None) -> float:
+    """Seconds a call has, of those its caller asked for.
 
-    A unary call has a limit always, and so has a stream whose contract names one; any other stream lives as
-    long as its caller lets it.
+    A unary call may be given more than its contract says, a stream never: for streams that is their age.
     """
-    if method.is_stream:
-        if method.policy is None or not method.policy.HasField("deadline"):
-            return asked_s
-        return method.deadline_s if asked_s is None else min(method.deadline_s, asked_s)
-    return method.deadline_s if asked_s is None else min(method.deadline_max_s, asked_s)
+    if asked_s is None:
+        return method.deadline_s
+    return min(method.deadline_s if method.is_stream else method.deadline_max_s, asked_s)
 
 
 def _labels(request: Any) -> dict[str, str]:

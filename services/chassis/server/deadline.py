@@ -5,7 +5,7 @@ sent none (they get their contract's) or an absurd one (it is capped), and calls
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
@@ -41,19 +41,6 @@ class Deadline:
         """Awaits the work until the call's deadline. Raises DeadlineExceeded."""
         scope = asyncio.timeout(self._left_s(call))
         return await _within(scope, work)
-
-    async def hold_each(
-        self, call: RequestContext, replies: AsyncGenerator[T, None]
-    ) -> AsyncGenerator[T, None]:
-        """The replies, each awaited until the call's deadline. Raises DeadlineExceeded."""
-        ends = asyncio.get_running_loop().time() + self._left_s(call)
-        while True:
-            # A scope per wait: one around a yield would cancel whoever holds the stream.
-            try:
-                reply = await _within(asyncio.timeout_at(ends), anext(replies))
-            except StopAsyncIteration:
-                return
-            yield reply
 
     def _left_s(self, call: RequestContext) -> float:
         assert call.deadline is not None

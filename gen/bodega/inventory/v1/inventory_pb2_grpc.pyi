@@ -149,7 +149,8 @@ class InventoryServiceStub:
     """Tells how much of a product is where, at once and then whenever that changes.
 
     A client that is slow gets the newest levels and not each in between. NOT_FOUND, reason `PRODUCT_NOT_FOUND`;
-    RESOURCE_EXHAUSTED, reason `TOO_MANY_WATCHERS`. Ends after its deadline with OK; resume with `after_version`.
+    RESOURCE_EXHAUSTED, reason `TOO_MANY_WATCHERS`, or reason `WATCHER_TOO_SLOW`, if the client does not read at all. Ends
+    with OK after an hour, or when nothing has changed for a quarter of one; resume with `after_version`.
     """
     CreateWarehouse: _aio.UnaryUnaryMultiCallable[_inventory_pb2.CreateWarehouseRequest, _inventory_pb2.Warehouse]
     """Opens a warehouse.
@@ -262,7 +263,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Tells how much of a product is where, at once and then whenever that changes.
 
         A client that is slow gets the newest levels and not each in between. NOT_FOUND, reason `PRODUCT_NOT_FOUND`;
-        RESOURCE_EXHAUSTED, reason `TOO_MANY_WATCHERS`. Ends after its deadline with OK; resume with `after_version`.
+        RESOURCE_EXHAUSTED, reason `TOO_MANY_WATCHERS`, or reason `WATCHER_TOO_SLOW`, if the client does not read at all. Ends
+        with OK after an hour, or when nothing has changed for a quarter of one; resume with `after_version`.
         """
 
     @_abc_1.abstractmethod

@@ -159,7 +159,8 @@ class OrderServiceServicer:
         """Tells everything that happens to an order, from its first event (or behind `after_version`) on, each once and in order.
 
         NOT_FOUND, reason `ORDER_NOT_FOUND`; RESOURCE_EXHAUSTED, reason `TOO_MANY_WATCHERS`, if this instance has no room, or
-        reason `WATCHER_TOO_SLOW`, if the client does not keep up. Ends after its deadline; resume with `after_version`.
+        reason `WATCHER_TOO_SLOW`, if the client does not read. Ends with OK after an hour, or when nothing has happened for a
+        quarter of one; resume with `after_version`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,7 +51,8 @@ class OrderServiceStub:
     """Tells everything that happens to an order, from its first event (or behind `after_version`) on, each once and in order.
 
     NOT_FOUND, reason `ORDER_NOT_FOUND`; RESOURCE_EXHAUSTED, reason `TOO_MANY_WATCHERS`, if this instance has no room, or
-    reason `WATCHER_TOO_SLOW`, if the client does not keep up. Ends after its deadline; resume with `after_version`.
+    reason `WATCHER_TOO_SLOW`, if the client does not read. Ends with OK after an hour, or when nothing has happened for a
+    quarter of one; resume with `after_version`.
     """
     CancelOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.CancelOrderRequest, _order_pb2.Order]
     """Calls an order off: whatever it held or took is given back. Answers CANCELLING or CANCELLED.
@@ -165,7 +166,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Tells everything that happens to an order, from its first event (or behind `after_version`) on, each once and in order.
 
         NOT_FOUND, reason `ORDER_NOT_FOUND`; RESOURCE_EXHAUSTED, reason `TOO_MANY_WATCHERS`, if this instance has no room, or
-        reason `WATCHER_TOO_SLOW`, if the client does not keep up. Ends after its deadline; resume with `after_version`.
+        reason `WATCHER_TOO_SLOW`, if the client does not read. Ends with OK after an hour, or when nothing has happened for a
+        quarter of one; resume with `after_version`.
         """
 
     @_abc_1.abstractmethod
