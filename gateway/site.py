@@ -22,7 +22,7 @@ from gateway.routes import Conflict, Router
 from gateway.transcode import ReplyRendering, RequestBinding
 from services.chassis import contract
 from services.chassis.contract import ContractError, Method
-from services.chassis.metrics import LimiterFigures
+from services.chassis.metrics import LimiterFigures, observe_program
 from services.chassis.metrics import Metrics as CallMetrics
 from services.chassis.policy import access, circuit
 from services.chassis.policy.limiter import Limiter, Pace, Priority, Range, priority_of
@@ -115,6 +115,7 @@ def build(
     encoder = Encoder(pool, descriptor_pool.Default())
     limiter = Limiter(at_once)
     metrics = Metrics()
+    observe_program(metrics.registry)
     metrics.registry.register(LimiterFigures("http_server", limiter))
     isolation = Isolation(CallMetrics(metrics.registry), limiter, circuits)
     compiler = _Compiler(

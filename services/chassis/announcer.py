@@ -17,8 +17,7 @@ from services.chassis.app import App
 from services.chassis.discovery import TEXT_MAX, heard_by
 from services.chassis.events.connection import BROKER_ERRORS, Connection
 from services.chassis.events.jetstream import JetStream
-from services.chassis.metrics import CallMetrics
-from services.chassis.observed import DISTRIBUTION
+from services.chassis.metrics import DISTRIBUTION, CallMetrics
 
 _EVERYWHERE: Final = ("0.0.0.0", "[::]")  # noqa: S104 (where we listen; nobody can call there)
 

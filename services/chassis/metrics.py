@@ -9,10 +9,11 @@ Names follow go-grpc-prometheus, so that the dashboards the world has made for i
 import asyncio
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from importlib.metadata import version
 from itertools import accumulate
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -21,6 +22,8 @@ from services.chassis.policy.limiter import Limiter
 
 # From a cached read to the longest deadline.
 BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+DISTRIBUTION: Final = "bodega"
 
 _METHOD: Final = ("grpc_service", "grpc_method")
 _BOUNDS: Final = (*(str(bound) for bound in BUCKETS_S), "+Inf")
@@ -117,6 +120,14 @@ class Metrics:
     async def refresh(self) -> None:
         """Brings everything up to date that is not so by itself."""
         await asyncio.gather(*(refresh() for refresh in self._refreshes))
+
+
+def observe_program(registry: CollectorRegistry) -> None:
+    """Adds what runs here, and since when: since now."""
+    Info("bodega_build", "What runs here.", registry=registry).info({"version": version(DISTRIBUTION)})
+    Gauge(
+        "bodega_start_time_seconds", "When this process began, in Unix time.", registry=registry
+    ).set_to_current_time()
 
 
 class LimiterFigures(Collector):

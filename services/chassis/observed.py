@@ -6,36 +6,29 @@ in between and nobody reads an old one. What does not answer in time is shown as
 
 import asyncio
 import math
-import time
 from collections.abc import Awaitable, Callable, Mapping
-from importlib.metadata import version
 from typing import Any, Final, TypeVar
 
-from prometheus_client import Gauge, Info
+from prometheus_client import Gauge
 
 from services.chassis import tracing
 from services.chassis.events.connection import BROKER_ERRORS
 from services.chassis.events.consumer import Consumer
 from services.chassis.events.outbox import Lag
 from services.chassis.events.relay import Relay
-from services.chassis.metrics import Metrics
+from services.chassis.metrics import Metrics, observe_program
 from services.chassis.storage.database import Store
 from services.chassis.storage.denials import Denials
 from services.kernel.errors import Unavailable
 
 ASK_MAX_S: Final = 1.0  # shorter than any scraper waits
-DISTRIBUTION: Final = "bodega"
 
 T = TypeVar("T")
 
 
 def observe_process(metrics: Metrics, store: Store[Any]) -> None:
     """Adds the figures of a process that is being put together now."""
-    Info("bodega_build", "What runs here.", registry=metrics.registry).info(
-        {"version": version(DISTRIBUTION)}
-    )
-    began = time.time()
-    metrics.gauge("bodega_start_time_seconds", "When this process began, in Unix time.", lambda: began)
+    observe_program(metrics.registry)
     metrics.gauge(
         "tracing_spans_lost", "Spans that the collector did not get.", lambda: float(tracing.lost())
     )

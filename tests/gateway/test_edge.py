@@ -538,6 +538,8 @@ async def test_health_is_on_both_ports_and_metrics_on_one(edge: Client) -> None:
         re.escape(f'http_server_requests_total{{{labels},http_status="200"}}') + r" \d", metrics.text
     )
     assert f"http_server_request_seconds_count{{{labels}}}" in metrics.text
+    assert 'bodega_build_info{version="' in metrics.text
+    assert "bodega_start_time_seconds 1" in metrics.text
 
 
 async def test_a_request_is_one_line_with_its_trace_and_no_content(edge: Client) -> None:

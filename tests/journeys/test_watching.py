@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,7 @@ def test_status_shows_every_program_and_how_far_it_is_behind(data: Path, shop: E
     rows = {line.split()[0]: line for line in done.stdout.splitlines()[2:]}
     assert rows.keys() >= {"gateway", *SERVICES, "nats"}
     assert all("SERVING" in rows[name] for name in ("gateway", *SERVICES, "nats"))
+    assert all(f" {version('bodega')} " in rows[name] for name in ("gateway", *SERVICES))
     for name in SERVICES:
         assert str(shop.services[name].pid) in rows[name]
         assert "under way" in rows[name]
