@@ -93,8 +93,9 @@ class Relay:
         while True:
             connection = await self._jetstream.connection()
             try:
-                stream = await self._jetstream.ensure_stream(connection, self._service)
                 async with self._store.leading("relay") as lead:
+                    # Now, and not before the wait: whoever led until now has gone on publishing.
+                    stream = await self._jetstream.ensure_stream(connection, self._service)
                     await self._compare(connection, stream)
                     await self._publish_on(connection, stream, lead)
             except (*BROKER_ERRORS, PublishFailed, Unavailable, PlayedFault) as error:

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 import pytest
 import sqlalchemy as sa
@@ -15,10 +16,12 @@ from services.chassis.events.envelope import MESSAGE_ID
 from services.chassis.events.jetstream import JetStream
 from services.chassis.events.relay import WINDOW, Relay
 from services.chassis.events.server import NatsServer
+from services.chassis.storage.database import Store
 from services.chassis.storage.statement import Statement
 from services.kernel.clock import SystemClock
-from tests.chassis.events.ledger import Ledger, rows_sent, say, sent
+from tests.chassis.events.ledger import Ledger, Transaction, rows_sent, say, sent
 from tests.chassis.events.waiting import eventually, running
+from tests.databases import only_postgresql
 
 STREAM = "BODEGA_ORDER"
 
@@ -196,6 +199,27 @@ async def test_a_relay_that_died_before_its_note_publishes_nothing_twice(
         await eventually(lambda: all_published(speaker))
 
     assert len(await ids_in_stream(jetstream)) == 10
+
+
+@only_postgresql
+async def test_a_relay_that_waited_for_its_lead_publishes_nothing_that_the_other_one_did(
+    speaker: Ledger, speaker_url: str, jetstream: JetStream
+) -> None:
+    async with (
+        Store(speaker_url, open_transaction=Transaction, clock=SystemClock(), secret=b"s") as replica,
+        AsyncExitStack() as first,
+    ):
+        await first.enter_async_context(running(relay(speaker, jetstream).run()))
+        await say(speaker, ("a", "order-1"))
+        await eventually(lambda: all_published(speaker))
+        async with running(relay(replica, jetstream).run()):
+            await say(replica, ("b", "order-1"))
+            await eventually(lambda: all_published(speaker))
+            noted = await rows_sent(speaker)
+            await first.aclose()
+            await say(replica, ("c", "order-1"))
+            await eventually(lambda: all_published(speaker))
+    assert (await rows_sent(speaker))[:2] == noted  # what is published again is noted again
 
 
 async def test_without_a_broker_events_wait_and_the_lag_shows_it(speaker: Ledger, server: NatsServer) -> None:
