@@ -82,8 +82,6 @@ class Channels:
 
     def __init__(self, tls: TlsFiles | None = None, *, plaintext: bool = False) -> None:
         self._tls = tls
-        # Mesh ports are ours.
-        self._options = (*_OPTIONS, *(balancing.OF_OURS if tls else balancing.OF_ANYONE))
         self._plaintext = plaintext
         self._lines: dict[tuple[str, str], Line] = {}
 
@@ -114,7 +112,13 @@ class Channels:
         workload = workload_serving(path[1:].partition("/")[0]) if self._tls else ""
         line = self._lines.get((target, workload))
         if line is None:
+            # Mesh ports are ours.
+            spread = balancing.of_ours(target) if self._tls else balancing.OF_ANYONE
             line = self._lines[target, workload] = Line(
-                target, self._options, files=self._tls, workload=workload, plaintext_anywhere=self._plaintext
+                target,
+                (*_OPTIONS, *spread),
+                files=self._tls,
+                workload=workload,
+                plaintext_anywhere=self._plaintext,
             )
         return line

@@ -173,9 +173,8 @@ def _trust_others(service: Service[Tx], settings: ServiceSettings) -> None:
     """Everyone whose word the settings tell us to take."""
     identity = settings.identity
     if identity.keys_target:
-        line = Line(
-            identity.keys_target, client.OPTIONS, files=settings.tls, workload=workload_serving(KEYS_RPC)
-        )
+        target = identity.keys_target
+        line = Line(target, client.options(target), files=settings.tls, workload=workload_serving(KEYS_RPC))
         service.on_close(line.close)
         service.trust(trust.own(identity, trust.from_rpc(line.unary_unary(KEYS_RPC)), clock=service.clock))
     for outside in identity.oidc:

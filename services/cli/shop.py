@@ -48,6 +48,7 @@ _THIS_MACHINE: Final = ("127.0.0.0/8", "::1/128")  # shoppers at random, load te
 MIGRATE_MAX_S: Final = 120.0  # a large database on a slow disk
 RENEW_EVERY_S: Final = 60.0  # a look takes some milliseconds; a leaf lives for a day
 DRAIN_GRACE_S: Final = 10.0  # what a service may take to answer what it has begun
+DRAIN_DELAY_S: Final = 0.5  # of replicas: callers hear within milliseconds that one is about to go
 
 # Stopped from the edge inwards: whoever calls goes before whoever is called; the broker is last, so that
 # what was committed in the end is still published.
@@ -377,8 +378,10 @@ class Shop:
             settings["user_target"] = mesh["user"]
         if name == "payment":
             settings["provider_database_url"] = sqlite_url(self.folder.address(PROVIDER))
-        if name in ("order", "payment") and program != name:
-            settings["driver"] = program  # whose leases are whose
+        if program != name:
+            settings["drain_delay_s"] = DRAIN_DELAY_S
+            if name in ("order", "payment"):
+                settings["driver"] = program  # whose leases are whose
         variables = {f"BODEGA_{name}__{key}".upper(): str(value) for key, value in settings.items()}
         return {**variables, "BODEGA_SECRETS_DIR": str(self.folder.secrets)}
 

@@ -418,8 +418,10 @@ def shop_in(
     *,
     environment: Mapping[str, Mapping[str, str]] | None = None,
     backends: Mapping[str, str] | None = None,
+    database: str = "",
+    replicas: Mapping[str, int] | None = None,
 ) -> Shop:
-    """A shop for impatient tests. `environment` and `backends` are as in Shop."""
+    """A shop for impatient tests. What it takes is as in Shop."""
     told = {
         name: {
             **QUICK,
@@ -430,7 +432,14 @@ def shop_in(
         for name in SERVICES
     }
     at_once = RestartPolicy(Backoff(first_s=0.01, max_s=0.01), healthy_after_s=0.0)
-    return Shop(home / "data", environment=told, backends=backends, restarts=at_once)
+    return Shop(
+        home / "data",
+        environment=told,
+        backends=backends,
+        database=database,
+        replicas=replicas,
+        restarts=at_once,
+    )
 
 
 def failpoint_file(home: Path, program: str) -> Path:

@@ -38,15 +38,19 @@ from services.kernel.ids import Ids, TimeOrderedIds
 
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 
-OPTIONS: Final = (
+_OPTIONS: Final = (
     ("grpc.enable_retries", 0),  # one layer retries, and it is ours: it knows the contract
     ("grpc.service_config_disable_resolution", 1),  # nor may DNS bring in policies
-    *balancing.OF_OURS,
     ("grpc.enable_http_proxy", 0),  # neighbours are not on the internet
     ("grpc.use_local_subchannel_pool", 1),  # the channel's state is its own
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
 )
+
+
+def options(target: str) -> tuple[tuple[str, Any], ...]:
+    """grpc's, for a channel to a neighbour."""
+    return (*_OPTIONS, *balancing.of_ours(target))
 
 
 def connect(
@@ -93,7 +97,7 @@ def connect(
             on_retry=lambda method: retries.labels(method.service, method.name).inc(),
         ),
     )
-    line = Line(target, OPTIONS, files=tls, workload=(workload or _workload(files)) if tls else "")
+    line = Line(target, options(target), files=tls, workload=(workload or _workload(files)) if tls else "")
     return Channel(line, layers, contract.by_path(*files), clock)
 
 

@@ -7,7 +7,7 @@ connection, is found by pings that go unanswered.
 """
 
 import json
-from typing import Final
+from typing import Any, Final
 
 PING_AFTER_MS: Final = 1000
 """Of silence on a connection, however many calls wait there. What a frozen replica caught ends at its
@@ -30,16 +30,28 @@ OF_ANYONE: Final = (
 )
 """For channels to any server: it may have health checks and ask a token for them, or punish pings."""
 
-OF_OURS: Final = (
+_OF_OURS: Final = (
     *OF_ANYONE,
-    # The process as a whole: all its services need the same things. Servers without health checks are taken
-    # to be well. Nothing else is ever said here: deadlines and retries are the onion's.
-    ("grpc.service_config", json.dumps({"healthCheckConfig": {"serviceName": ""}})),
-    # The health watch counts as a call, so that pings go out on connections that have no other.
     ("grpc.keepalive_time_ms", PING_AFTER_MS),
     ("grpc.keepalive_timeout_ms", PING_ANSWERED_WITHIN_MS),
     # Of grpc's own pings, by which it measures: ours would wait behind one for a minute.
     ("grpc.http2.ping_timeout_ms", PING_ANSWERED_WITHIN_MS),
     ("grpc.http2.max_pings_without_data", 0),  # as many as it takes: silence is what they are for
 )
-"""For channels to servers of ours, whose health anybody may watch, and which let clients ping that often."""
+
+# The process as a whole: all its services need the same things. The watch counts as a call, so that pings go
+# out on connections that have no other. Nothing else is said here: deadlines and retries are the onion's.
+_WATCHED: Final = (("grpc.service_config", json.dumps({"healthCheckConfig": {"serviceName": ""}})),)
+
+
+def of_ours(target: str) -> tuple[tuple[str, Any], ...]:
+    """For channels to servers of ours, whose health anybody may watch, and which let clients ping that often.
+
+    An only replica is asked whether it is well or not: with a database that stalls it answers much, and there
+    is nobody else to ask.
+    """
+    return (*_OF_OURS, *(_WATCHED if _names_several(target) else ()))
+
+
+def _names_several(target: str) -> bool:
+    return "," in target or target.startswith("dns:")

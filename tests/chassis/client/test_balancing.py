@@ -71,8 +71,12 @@ def replicas(tmp_path: Path) -> list[Replica]:
     return [Replica(name, papers) for name in ("one", "other")]
 
 
+def target_of(*ports: int) -> str:
+    return f"ipv4:{','.join(f'127.0.0.1:{port}' for port in ports)}"
+
+
 def channel_to(replicas: list[Replica]) -> client.Channel:
-    target = f"ipv4:{','.join(f'127.0.0.1:{replica.port}' for replica in replicas)}"
+    target = target_of(*(replica.port for replica in replicas))
     return client.connect(target, FILE, tls=replicas[0].papers.of("order"))
 
 
@@ -119,11 +123,21 @@ async def test_a_replica_that_drains_gets_no_calls_and_one_that_comes_back_does(
         await until_answered_by(channel, "one", "other")
 
 
+async def test_an_only_replica_is_asked_though_it_is_not_ready(replicas: list[Replica]) -> None:
+    async with replicas[0].running(), channel_to(replicas[:1]) as channel:
+        await replicas[0].becomes(well=False)
+        assert await answering(channel) == {"one"}
+
+
 async def test_a_server_without_health_checks_is_taken_to_be_well() -> None:
     async def answer(_request: Any, _context: Any) -> Any:
         return Pong(name="bare")
 
-    async with serving((playground.add_to_server, {"Write": answer}), files=[FILE]) as channel:
+    async with (
+        serving((playground.add_to_server, {"Write": answer}), files=[FILE]) as one,
+        serving((playground.add_to_server, {"Write": answer}), files=[FILE]) as other,
+        client.connect(f"ipv4:{one.target},{other.target}", FILE) as channel,
+    ):
         assert await answering(channel) == {"bare"}
 
 
@@ -132,7 +146,8 @@ async def test_a_frozen_process_is_passed_over_as_soon_as_its_pings_are_late() -
     ports = [free_port(), free_port()]
     processes = [await started(port) for port in ports]
     frozen, well = (str(process.pid) for process in processes)
-    line = Line(f"ipv4:{','.join(f'127.0.0.1:{port}' for port in ports)}", client.OPTIONS, files=None)
+    target = target_of(*ports)
+    line = Line(target, client.options(target), files=None)
     stub = Stub(line.raw)
 
     async def asked() -> set[str]:

@@ -23,7 +23,7 @@ Call = Callable[[], Awaitable[object]]
 
 
 async def bare(target: str) -> None:
-    async with grpc.aio.insecure_channel(target, options=client.OPTIONS) as channel:
+    async with grpc.aio.insecure_channel(target, options=client.options(target)) as channel:
         await _obey(order_pb2_grpc.OrderServiceStub(channel))
 
 
