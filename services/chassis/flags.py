@@ -6,7 +6,8 @@
     flags.follow(SHEDDING, limiter.enforce)                      # is told now, and of every change
 
 The file is flagd's (https://flagd.dev/reference/flag-definitions), asked through OpenFeature: a flag may be
-another for some users, or for every tenth. Without a file the defaults hold and none of that is loaded.
+another for some users, or for every tenth. While no file says otherwise the defaults hold, and none of that
+is loaded.
 A file that cannot be used changes nothing: what was read last holds, the log says why, and so does health.
 """
 
@@ -151,19 +152,26 @@ class Flags:
             self._refuse(str(unusable))
 
     def _use(self, text: str) -> None:
-        from services.chassis.flag_evaluation import Evaluation  # noqa: PLC0415 (2 MB, for who has a file)
-
         content = _content(text)
-        for flag in self._declared.values():
-            _check(flag, content.get(flag.name, {}))
-        evaluation = self._evaluation or Evaluation()
-        evaluation.replace(text, self._declared.values())
-        self._evaluation, self.problem = evaluation, ""
+        says_defaults = all(content.get(name, {}) in ({}, _said(f)) for name, f in self._declared.items())
+        if self._evaluation is not None or not says_defaults:
+            self._evaluate_by(text, content)
+        self.problem = ""
         self._told.clear()
         values = {name: str(self.value(flag)) for name, flag in self._declared.items()}
         _log.info("flags read", file=str(self._file), values=values, unknown=self._unknown(content))
         for tell in self._followers:
             tell()
+
+    def _evaluate_by(self, text: str, content: Mapping[str, Any]) -> None:
+        # 2 MB, which a shop whose file is as it was written for it does without
+        from services.chassis.flag_evaluation import Evaluation  # noqa: PLC0415
+
+        for flag in self._declared.values():
+            _check(flag, content.get(flag.name, {}))
+        evaluation = self._evaluation or Evaluation()
+        evaluation.replace(text, self._declared.values())
+        self._evaluation = evaluation
 
     def _refuse(self, problem: str) -> None:
         if problem != self.problem:
@@ -178,16 +186,18 @@ class Flags:
 
 def file_of(flags: Iterable[Flag[Any]]) -> str:
     """A file that says of each flag what holds without one."""
-    content = {
-        flag.name: {
-            "metadata": {"about": flag.sentence},
-            "state": "ENABLED",
-            "variants": dict(flag.variants),
-            "defaultVariant": next(name for name, value in flag.variants.items() if value == flag.default),
-        }
-        for flag in flags
-    }
+    content = {flag.name: _said(flag) for flag in flags}
     return json.dumps({"$schema": SCHEMA, "flags": content}, indent=2) + "\n"
+
+
+def _said(flag: Flag[Any]) -> Mapping[str, Any]:
+    """What a file says of a flag that is as it is without one."""
+    return {
+        "metadata": {"about": flag.sentence},
+        "state": "ENABLED",
+        "variants": dict(flag.variants),
+        "defaultVariant": next(name for name, value in flag.variants.items() if value == flag.default),
+    }
 
 
 def _text(file: Path, size: int) -> str:

@@ -55,13 +55,21 @@ def test_without_a_file_the_defaults_hold() -> None:
     assert not heeded.has_file
 
 
-def test_without_a_file_nothing_is_loaded_for_them() -> None:
-    asked = (
-        "import sys; from services.chassis.flags import SHEDDING, Flags; Flags((SHEDDING,)).value(SHEDDING);"
-        "print([name for name in sys.modules if name.startswith(('openfeature', 'json_logic'))])"
-    )
-    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "[]"
+def test_while_the_file_says_no_more_than_the_defaults_nothing_is_loaded_for_it(tmp_path: Path) -> None:
+    asked = """
+import sys
+from pathlib import Path
+from services.chassis.flags import SHEDDING, Flags, file_of
+file = Path(sys.argv[1])
+for text in ("", file_of([SHEDDING]), '{"flags": {}}', file_of([SHEDDING]).replace('": "on"', '": "off"')):
+    if text:
+        file.write_text(text)
+    heeded = Flags([SHEDDING], service="shop", file=file if text else None)
+    print(heeded.problem, heeded.value(SHEDDING), "openfeature.api" in sys.modules)
+"""
+    command = [sys.executable, "-c", asked, str(tmp_path / "flags.json")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines() == [" True False", " True False", " True False", " False True"]
 
 
 def test_the_file_that_is_written_for_people_says_the_defaults(file: Path) -> None:
