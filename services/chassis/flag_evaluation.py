@@ -1,4 +1,4 @@
-"""What OpenFeature says of a flag. Imported once a file says more than the defaults, since it weighs something.
+"""What OpenFeature says of a flag. Imported when a file says more than the defaults: it weighs something.
 
 The provider is flagd's evaluator, given whole files by `flags`, instead of flagd's own provider in file mode:
 that one has a thread look every half second, says each time what is wrong, never sees an older file put
