@@ -41,7 +41,6 @@ QUICK_S: Final = 0.25  # an outcome that took longer to get is written down at o
 ATTEMPTS_MIN: Final = 3  # patience never ends before this many, however long the house was down
 ATTENTION_ATTEMPTS: Final = 8  # attempts at what is seen through after which a person should look
 
-ACCEPTED: Final = failpoints.site("order.accept.after")
 BEFORE_APPEND: Final = failpoints.site("order.append.before")
 AFTER_APPEND: Final = failpoints.site("order.append.after")
 BEFORE_CALL: Final = {step: failpoints.site(f"order.{step.lower()}.before") for step in Step}
@@ -98,7 +97,6 @@ class Saga:
 
     def take(self, order: Order) -> None:
         """Begins to drive an order that was just accepted, without waiting for a poll."""
-        failpoints.reach(ACCEPTED)
         try:
             self._queue.put_nowait((Drive(order.id, traceparent=context.traceparent()), order))
         except asyncio.QueueFull:

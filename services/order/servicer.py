@@ -9,7 +9,7 @@ from bodega.order.v1 import order_pb2 as pb
 from bodega.order.v1 import order_pb2_grpc
 
 from services.chassis import context as request_context
-from services.chassis import wire
+from services.chassis import failpoints, wire
 from services.chassis.flags import Flags
 from services.chassis.identity.ownership import must_own
 from services.chassis.storage.database import Store
@@ -30,6 +30,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 SETTLE_MARGIN_S: Final = 0.5  # kept back from the deadline, so that the answer still arrives
 SETTLE_DEFAULT_S: Final = 9.5  # where no deadline is known
+
+ACCEPTED: Final = failpoints.site("order.accept.after")
 
 
 class OrderServicer(order_pb2_grpc.OrderServiceServicer):
@@ -144,22 +146,21 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
         order_id = self._ids.new()
         capture = self._flags.value(CAPTURE, user_id, order_id=order_id)
         now = self._clock.now()
-        accepted: list[domain.Order] = []
 
         def place(tx: Transaction) -> pb.Order:
-            accepted.clear()  # a transaction may run more than once
             may_buy(user_id, user)
             lines = convert.lines_wanted(request.lines, products)
             total = domain.total_of(lines, request.currency)
             if request.HasField("expected_total"):
                 _expected(total, request)
             placed = facts.Placed(user_id, lines, total, wire.uuid_key(request.payment_method_id), capture)
-            accepted.append(self._saga.accept(tx, domain.place(order_id, placed, at=now)))
+            order = self._saga.accept(tx, domain.place(order_id, placed, at=now))
+            # Not here, after the commit: a buyer who leaves during it has ordered all the same.
+            tx.after_commit(lambda: self._saga.take(order))
             return pb.Order(order_id=order_id)
 
         reply = await self._store.once(this, place)
-        if accepted and reply.order_id == order_id:  # not a twin's
-            self._saga.take(accepted[0])
+        failpoints.reach(ACCEPTED)
         return reply
 
     async def _ship(self, this: Call, order_id: str, tracking_reference: str) -> pb.Order:

@@ -28,6 +28,7 @@ class Transaction:
     def __init__(self, session: Session, ids: Ids, feed: Feed) -> None:
         self.orders = Orders(session, Outbox(session), ids, feed)
         self.drives = Drives(session)
+        self.after_commit = session.after_commit
 
 
 class Orders:

@@ -19,17 +19,19 @@ from bodega.user.v1 import user_pb2, user_pb2_grpc
 from google.rpc import error_details_pb2
 from google.type.money_pb2 import Money as MoneyMessage
 
-from services.chassis import client, status
+from services.chassis import client, contract, failpoints, status
 from services.chassis.context import STALE, RequestContext
 from services.chassis.contract import Method
 from services.chassis.feed import Feed
 from services.chassis.flags import Flags, file_of
 from services.chassis.identity.caller import Caller
+from services.chassis.metrics import Metrics
 from services.chassis.paging import Pages
 from services.chassis.policy.backoff import Backoff
 from services.chassis.server.gate import Guard
 from services.chassis.storage.database import Store
-from services.chassis.testing import serving
+from services.chassis.storage.writer import BEFORE_COMMIT
+from services.chassis.testing import serving, until
 from services.kernel import errors
 from services.kernel.clock import SystemClock
 from services.kernel.ids import TimeOrderedIds
@@ -50,6 +52,8 @@ TEA = "0190aaaa-0000-7000-8000-000000000002"
 YEN = "0190aaaa-0000-7000-8000-000000000003"
 NOBODY = "0190eeee-0000-7000-8000-000000000001"
 USD_4_50 = MoneyMessage(currency_code="USD", units=4, nanos=500_000_000)
+WAIT_S = 10.0
+(CREATE,) = (method for method in contract.methods(pb.DESCRIPTOR) if method.name == "CreateOrder")
 JPY_300 = MoneyMessage(currency_code="JPY", units=300)
 
 
@@ -135,6 +139,7 @@ class Shop:
     flags: Flags
     flags_file: Path
     channel: client.Channel
+    metrics: Metrics
 
     def capture_on(self, capture: Capture) -> None:
         """Has orders that are accepted from now on paid then."""
@@ -190,14 +195,17 @@ async def shop(store: Store[Transaction], feed: Feed, flags_file: Path) -> Async
             ids=TimeOrderedIds(clock),
         )
         driving = asyncio.create_task(saga.run())
-        door = Door()
+        door, metrics = Door(), Metrics()
         async with serving(
             (order_pb2_grpc.add_OrderServiceServicer_to_server, servicer),
             files=[pb.DESCRIPTOR],
             access=door,
+            metrics=metrics,
         ) as channel:
             stub = order_pb2_grpc.OrderServiceStub(channel)
-            yield Shop(stub, users, catalog, stock, participants, store, door, flags, flags_file, channel)
+            yield Shop(
+                stub, users, catalog, stock, participants, store, door, flags, flags_file, channel, metrics
+            )
         driving.cancel()
         await asyncio.wait([driving])
 
@@ -355,6 +363,19 @@ async def test_an_order_under_way_is_answered_pending_without_waiting(shop: Shop
     assert cancelled.state == pb.Order.STATE_CANCELLING
     again = await shop.orders.CreateOrder(wanted(wait_until_settled=False))
     assert again.order_id == order.order_id
+
+
+async def test_an_order_whose_buyer_left_while_it_was_committed_is_driven_at_once(shop: Shop) -> None:
+    failpoints.configure(f"{BEFORE_COMMIT}[CreateOrder]=hang", production=False)
+    try:
+        ordering = asyncio.ensure_future(shop.orders.CreateOrder(wanted()))
+        await until(lambda: any(place.visits for place in failpoints.standing()), WAIT_S)
+        ordering.cancel()
+        await until(lambda: "CANCELLED" in shop.metrics.served(CREATE).handled, WAIT_S)
+    finally:
+        failpoints.configure("", production=False)
+    again = await shop.orders.CreateOrder(wanted(), timeout=WAIT_S)  # long before a lease lapses
+    assert again.state == pb.Order.STATE_CONFIRMED
 
 
 async def test_waiting_ends_before_the_deadline_with_the_order_as_it_is(shop: Shop) -> None:

@@ -81,8 +81,9 @@ class Session:
     def after_commit(self, act: Callable[[], None]) -> None:
         """Has `act` called in the event loop once this transaction is on disk, and never if it is not.
 
-        It must not raise. A process that dies in between does not call it: for what may be missed, like
-        waking those who wait; what must not be missed belongs in the outbox.
+        In the context of who asked, also if they have gone meanwhile. It must not raise. A process that dies
+        in between does not call it: for what may be missed, like waking those who wait; what must not be
+        missed belongs in the outbox.
         """
         self._after_commit.append(act)
 

@@ -97,7 +97,7 @@ class Job:
         """Does what was left for after the commit, then tells the caller, unless they have gone."""
         if self.error is None:
             for act in self.after_commit:
-                act()
+                self.context.run(act)
         if self.answer.done():
             return
         if isinstance(self.error, StopIteration):  # which a future refuses to carry
