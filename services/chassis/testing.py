@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.message import Message
 
-from services.chassis import client
+from services.chassis import app, client
 from services.chassis.events.envelope import Envelope
 from services.chassis.events.server import NatsServer
 from services.chassis.metrics import Metrics
@@ -110,7 +110,7 @@ async def serving(
         limiter=limiter,
         sampling=sampling,
     )
-    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+    server = grpc.aio.server(options=app.OPTIONS)
     for add_to_server, servicer in servicers:
         onion.serve(server, add_to_server, servicer, *files)
     port = server.add_insecure_port("127.0.0.1:0")
