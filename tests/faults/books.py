@@ -66,7 +66,7 @@ async def attempts(shop: Shop, order_id: str) -> int:
 
 async def _asked(shop: Shop, service: str, question: Callable[[sa.Connection], T]) -> T:
     def ask() -> T:
-        with audit.reading(sqlite_url(shop.folder.databases[service])) as books:
+        with audit.reading(sqlite_url(shop.folder.address(service))) as books:
             return question(books)
 
     return await asyncio.to_thread(ask)

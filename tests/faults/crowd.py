@@ -5,6 +5,7 @@ import itertools
 import statistics
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, Final
 import httpx
 
 from services.chassis.context import TRACEPARENT, TraceContext
+from tests.faults.figures import Figure
 from tests.faults.scene import Json, Scene
 
 ORDER: Final = "order"
@@ -40,6 +42,13 @@ class Visit:
         """As it should be: no part of it is missing or old."""
         parts = () if self.kind != DETAILS else (_part(self, "buyer"), _part(self, "payment"), *_stock(self))
         return self.is_answered and all(part.get("freshness") == "FRESHNESS_FRESH" for part in parts)
+
+    @property
+    def problem(self) -> str:
+        """Why there was no answer, e.g. `503 OVERLOADED`."""
+        error = self.answer.get("error", {})
+        reasons = [detail["reason"] for detail in error.get("details", []) if "reason" in detail]
+        return f"{self.status} {reasons[0] if reasons else error.get('status', 'no answer')}"
 
     @property
     def is_answered(self) -> bool:
@@ -152,6 +161,33 @@ def _part(details: Visit, name: str) -> Json:
 
 def _stock(details: Visit) -> list[Json]:
     return list(details.answer.get("stock", [{}]))
+
+
+def bad(visits: Iterable[Visit]) -> Figure:
+    """How many were not answered as they should be, which nobody is to be."""
+    return _failed("of these failed", (one for one in visits if not one.is_good))
+
+
+def unanswered(visits: Iterable[Visit]) -> Figure:
+    """How many were not answered at all; an old answer is one."""
+    return _failed("requests of users without an answer", (one for one in visits if not one.is_answered))
+
+
+def told(what: str, visits: Iterable[Visit]) -> Figure:
+    """How many there were, and how many of them had which problem."""
+    seen = list(visits)
+    problems = _problems(one for one in seen if not one.is_answered)
+    return Figure(f"{what} ({problems})" if problems else what, len(seen))
+
+
+def _failed(what: str, visits: Iterable[Visit]) -> Figure:
+    seen = list(visits)
+    return Figure(f"{what} ({_problems(seen)})" if seen else what, len(seen), at_most=0)
+
+
+def _problems(visits: Iterable[Visit]) -> str:
+    problems = Counter(one.problem for one in visits)
+    return ", ".join(f"{count} {problem}" for problem, count in problems.most_common())
 
 
 def percentile(values: Iterable[float], percent: int) -> float:

@@ -6,18 +6,19 @@ service. So it tells what really was on the wire, deadlines among it, without a 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
 
 import grpc
 
-from services.chassis import tls
+from services.chassis import app, tls
 from services.chassis.context import TRACEPARENT, TraceContext
 from services.chassis.tls import Identity, TlsFiles
 
 HOST: Final = "127.0.0.1"
+HEALTH: Final = "/grpc.health.v1.Health/Watch"
 _OPTIONS: Final = (("grpc.enable_retries", 0),)  # it makes none of its own
 _OURS: Final = frozenset({"user-agent"})  # metadata that grpc itself writes anew
 
@@ -65,7 +66,7 @@ class Witness:
             tls.channel_credentials(shown),
             options=(*_OPTIONS, *tls.channel_options(self.workload)),
         )
-        self._server = grpc.aio.server(handlers=(_Every(self._relay),))
+        self._server = grpc.aio.server(handlers=(_Every(self._relay, self._watch),), options=app.OPTIONS)
         credentials = Identity(self.service).for_server(asks_who_calls=True)
         self.address = f"{HOST}:{self._server.add_secure_port(f'{HOST}:0', credentials)}"
         await self._server.start()
@@ -106,15 +107,27 @@ class Witness:
         finally:
             seen.ended_at = time.monotonic()
 
+    async def _watch(self, request: bytes, _context: Any) -> AsyncIterator[bytes]:
+        watch: Any = self._channel.unary_stream(HEALTH)
+        async for reply in watch(request):
+            yield reply
+
 
 class _Every(grpc.GenericRpcHandler):
-    """Takes whatever unary call comes, as bytes."""
+    """Takes whatever unary call comes, as bytes, and those who watch the service's health."""
 
-    def __init__(self, relay: Callable[[str, bytes, Any], Awaitable[bytes]]) -> None:
+    def __init__(
+        self,
+        relay: Callable[[str, bytes, Any], Awaitable[bytes]],
+        watch: Callable[[bytes, Any], AsyncIterator[bytes]],
+    ) -> None:
         self._relay = relay
+        self._watch = watch
 
     def service(self, handler_call_details: Any) -> Any:
         path = handler_call_details.method
+        if path == HEALTH:
+            return grpc.unary_stream_rpc_method_handler(self._watch)
 
         async def relayed(request: bytes, context: Any) -> bytes:
             return await self._relay(path, request, context)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.faults.figures import Figure, missed
-from tests.faults.shows import deadlines, failing, hung, overload, storage
+from tests.faults.shows import deadlines, failing, hung, network, overload, storage
 from tests.faults.wired import Wired, wired
 
 Tell = Callable[[str], None]
@@ -87,14 +87,21 @@ SHOWS: Final[tuple[Show, ...]] = (
         overload.shown,
     ),
     Show(
+        "bad-network",
+        "Every way between programs breaks, stalls and drags for 60 s, now here and now there; people buy.",
+        _in_a_shop(lambda stage: network.is_bad(stage, seconds=60, seed=5)),
+    ),
+    Show(
         "broker-hangs",
         "For 10 s nothing gets to the broker or back; people order.",
         _in_a_shop(lambda stage: storage.broker_hangs(stage, before_s=20, hang_s=10)),
     ),
     Show(
         "database-stalls",
-        "A commit of the order service takes 8 s; people order and look.",
-        _in_a_shop(lambda stage: storage.database_stalls(stage, before_s=20, stall_s=8)),
+        "For 20 s no commit of the order service comes back; people order and look.",
+        _in_a_shop(
+            lambda stage: storage.database_is_gone(stage, storage.stalled(stage), before_s=20, gone_s=20)
+        ),
     ),
 )
 

@@ -8,10 +8,11 @@ from typing import Final
 
 import grpc
 
-from services.chassis.policy import circuit
-from tests.faults.crowd import DETAILS, ORDER, Crowd, peak_per_s
+from services.chassis.policy import budget, circuit
+from tests.faults.crowd import DETAILS, ORDER, Crowd, peak_per_s, unanswered
 from tests.faults.figures import Figure
 from tests.faults.wired import Way, Wired
+from tests.faults.witness import Seen
 
 # What the product promises.
 AMPLIFICATION_MAX: Final = 1.2  # requests at the innermost service, for each request of a user
@@ -22,7 +23,7 @@ HERD_MAX: Final = 4.0  # times the busiest second before: what waited may come, 
 PEOPLE: Final = 6
 PAUSE_S: Final = 0.15
 
-OPEN: Final = float(circuit.State.OPEN)
+CHANGES: Final = "grpc_client_circuit_changes_total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Lengths:
     before_s: float
     outage_s: float
     after_s: float
+    is_brief: bool = False
+    """So short that the failures by which circuits open would outweigh everything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,10 @@ async def fails(stage: Wired, what: Failing, lengths: Lengths) -> Sequence[Figur
     ):
         began = time.monotonic()
         await asyncio.sleep(lengths.before_s)
+        openings = await _openings(stage, what.way)
         failed = time.monotonic()
         innermost.refuses = grpc.StatusCode.UNAVAILABLE
-        opening = asyncio.create_task(_opened(stage, what.way))
+        opening = asyncio.create_task(_opened(stage, what.way, openings))
         await asyncio.sleep(lengths.outage_s)
         innermost.refuses = None
         returned = time.monotonic()
@@ -74,14 +78,12 @@ async def fails(stage: Wired, what: Failing, lengths: Lengths) -> Sequence[Figur
         Figure(f"requests of users while {callee} failed", len(users)),
         Figure(f"requests at {callee} meanwhile", len(asked)),
         Figure(
-            f"requests at {callee} for each of a user", len(asked) / len(users), at_most=AMPLIFICATION_MAX
+            f"requests at {callee} for each of a user",
+            (len(asked) - (_openers(asked) if lengths.is_brief else 0)) / len(users),
+            at_most=AMPLIFICATION_MAX,
         ),
         Figure("orders accepted meanwhile", sum(one.is_good for one in users if one.kind == ORDER)),
-        Figure(
-            f"requests of users without an answer ({', '.join(what.answered)})",
-            sum(not one.is_answered for one in users if one.kind in what.answered),
-            at_most=0,
-        ),
+        unanswered(one for one in users if one.kind in what.answered),
         Figure(
             "first failure until the circuit was seen open", max(opened - refused, 0.0), "s", at_most=WINDOW_S
         ),
@@ -100,13 +102,19 @@ async def fails(stage: Wired, what: Failing, lengths: Lengths) -> Sequence[Figur
     ]
 
 
-async def _opened(stage: Wired, way: Way) -> float:
-    """When the caller was first seen to leave some method alone."""
-    caller, _ = way
+def _openers(asked: Sequence[Seen]) -> float:
+    """As many calls as it takes to find out: failures enough for each method, and the retries saved up."""
+    methods = len({seen.method for seen in asked})
+    return circuit.DEFAULT.consecutive_failures * methods + budget.RESERVE
 
-    async def state() -> list[float]:
-        figures = await stage.figures(caller)
-        return figures.of("grpc_client_circuit_state", target=stage.ways[way].address)
 
-    await stage.scene.until(state, lambda seen: OPEN in seen)
+async def _opened(stage: Wired, way: Way, before: float) -> float:
+    """When the caller was first seen to leave one more method alone."""
+    await stage.scene.until(lambda: _openings(stage, way), lambda now: now > before)
     return time.monotonic()
+
+
+async def _openings(stage: Wired, way: Way) -> float:
+    """How often the caller has opened a circuit of this way."""
+    caller, _ = way
+    return sum((await stage.figures(caller)).of(CHANGES, target=stage.ways[way].address, to="open"))

@@ -1,16 +1,25 @@
-"""The broker hangs, the database stalls: orders are taken all the same, and all of it is told in the end."""
+"""The broker hangs, a database takes nothing: nobody waits for long, and all is done and told in the end."""
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
-from tests.faults.crowd import DETAILS, LOOK, ORDER, Crowd, Visit, median, percentile
+import httpx
+
+from services.chassis.health import LOST_WITHIN_S
+from tests.faults.crowd import DETAILS, LOOK, ORDER, Crowd, Visit, bad, median, percentile, told
 from tests.faults.figures import Figure
 from tests.faults.proxy import trouble
 from tests.faults.shows.hung import ANSWER_S, DEADLINES_S, QUICK_S, SLOWER_MAX
 from tests.faults.wired import EVERYONE, NATS, Wired
 
+BACK_WITHIN_S: Final = 5.0
+RECOVERY_MAX_S: Final = 10.0
+AFTER_S: Final = 2.0  # of shopping, to see that all is well again
+ASK_MAX_S: Final = 3.0
+OK: Final = 200
 CAUGHT_UP_MAX_S: Final = 30.0  # until every order is settled and every consumer has heard of it
 
 COMMIT: Final = "storage.commit.before"
@@ -35,7 +44,7 @@ async def broker_hangs(stage: Wired, *, before_s: float, hang_s: float) -> Seque
     before, meanwhile = crowd.since(began, hung, kind=ORDER), crowd.since(hung, woken, kind=ORDER)
     return [
         Figure("orders placed while the broker hung", len(meanwhile)),
-        Figure("of these not accepted", sum(not one.is_good for one in meanwhile), at_most=0),
+        bad(meanwhile),
         Figure("median before", median(one.took_s for one in before) * 1000, "ms"),
         _no_slower("median meanwhile", before, meanwhile, 50),
         _no_slower("95 % of answers meanwhile", before, meanwhile, 95),
@@ -48,39 +57,75 @@ async def broker_hangs(stage: Wired, *, before_s: float, hang_s: float) -> Seque
     ]
 
 
-async def database_stalls(stage: Wired, *, before_s: float, stall_s: float) -> Sequence[Figure]:
-    """Order's next commit takes that long, and whatever is to be written waits behind it; people read on."""
+async def database_is_gone(
+    stage: Wired,
+    gone: AbstractAsyncContextManager[None],
+    *,
+    before_s: float,
+    gone_s: float,
+    lost_within_s: float = LOST_WITHIN_S,
+) -> Sequence[Figure]:
+    """For the time of `gone` the order service's database takes no transactions; people order and look."""
     crowd = Crowd(stage.scene, PEOPLE, PAUSE_S)
-    writers, readers = crowd, Crowd(stage.scene, PEOPLE, PAUSE_S)
-    async with writers.at_home(), readers.at_home(), writers.about(ORDER), readers.about(LOOK):
-        began = time.monotonic()
+    async with crowd.at_home(), crowd.about(ORDER, LOOK):
         await asyncio.sleep(before_s)
-        stalled = time.monotonic()
-        stage.scene.slow("order", f"{COMMIT}=delay({stall_s:g})@1")
-        await asyncio.sleep(stall_s)
-        over = time.monotonic()
-    stage.scene.disarm("order")
+        lost = time.monotonic()
+        async with gone:
+            losing = asyncio.create_task(_ready(stage, is_ready=False))
+            await asyncio.sleep(gone_s)
+            returned = time.monotonic()
+        seen_lost = await losing
+        seen_back = await _ready(stage, is_ready=True)
+        await asyncio.sleep(AFTER_S)
+        ended = time.monotonic()
     await stage.scene.everything_holds()
     settled = time.monotonic()
-    orders = writers.since(stalled, over)
-    before, meanwhile = readers.since(began, stalled), readers.since(stalled, over)
+    meanwhile, after = crowd.since(lost, returned), crowd.since(returned, ended)
     return [
-        Figure("orders placed while nothing could be written", len(orders), at_least=1),
-        Figure("of these not accepted", sum(not one.is_good for one in orders), at_most=0),
         Figure(
-            "slowest of these",
-            max(one.took_s for one in orders),
-            "s",
-            at_least=stall_s / 2,  # else nothing stalled
-            at_most=DEADLINES_S[ORDER] + ANSWER_S,
+            "until the order service said that it is not ready", seen_lost - lost, "s", at_most=lost_within_s
         ),
-        Figure("reads meanwhile", len(meanwhile)),
-        Figure("reads that failed", sum(not one.is_good for one in meanwhile), at_most=0),
-        Figure("median of reads before", median(one.took_s for one in before) * 1000, "ms"),
-        _no_slower("median of reads meanwhile", before, meanwhile, 50),
-        _no_slower("95 % of reads meanwhile", before, meanwhile, 95),
-        Figure("end until everything was settled", settled - over, "s", at_most=CAUGHT_UP_MAX_S),
+        told("requests meanwhile", meanwhile),
+        *(
+            Figure(
+                f"{kind}: slowest answer",
+                max(one.took_s for one in meanwhile if one.kind == kind),
+                "s",
+                at_most=DEADLINES_S[kind] + ANSWER_S,
+            )
+            for kind in (ORDER, LOOK)
+        ),
+        Figure("return until it said that it is ready", seen_back - returned, "s", at_most=BACK_WITHIN_S),
+        Figure(
+            "return until all answers were good again",
+            max((one.began + one.took_s for one in after if not one.is_good), default=returned) - returned,
+            "s",
+            at_most=RECOVERY_MAX_S,
+        ),
+        Figure("end until everything was settled", settled - ended, "s", at_most=CAUGHT_UP_MAX_S),
     ]
+
+
+@asynccontextmanager
+async def stalled(stage: Wired) -> AsyncIterator[None]:
+    """Commits of the order service do not come back."""
+    stage.scene.slow("order", f"{COMMIT}=hang")
+    try:
+        yield
+    finally:
+        stage.scene.disarm("order")
+
+
+async def _ready(stage: Wired, *, is_ready: bool) -> float:
+    """When the order service was first seen to be so."""
+    at = stage.scene.shop.endpoints.services["order"].http
+    async with httpx.AsyncClient(timeout=ASK_MAX_S) as client:
+
+        async def says() -> bool:
+            return (await client.get(f"http://{at}/health/ready")).status_code == OK
+
+        await stage.scene.until(says, lambda seen: seen is is_ready)
+    return time.monotonic()
 
 
 def _no_slower(what: str, before: Sequence[Visit], meanwhile: Sequence[Visit], percent: int) -> Figure:
