@@ -158,6 +158,7 @@ async def opened(
     observe_denials(server.metrics, denials)
     heeded = Flags((SHEDDING, *flags), service=settings.service, file=settings.flags_file)
     server.heed(heeded)
+    server.check("database", store.ready)
     server.check("events", jetstream.ready, required=False)
     observe_process(server.metrics, store)
     async with store, jetstream, AsyncExitStack() as open_things:

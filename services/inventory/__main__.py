@@ -16,7 +16,6 @@ from services.chassis.service import main, opened
 from services.chassis.storage import idempotency
 from services.inventory.config import Settings
 from services.inventory.servicer import CatalogServicer, InventoryServicer
-from services.inventory.stock import DEFAULT_WAREHOUSE_ID
 from services.inventory.store import Transaction
 from services.inventory.sweeper import Sweeper
 from services.inventory.watch import StockWatch
@@ -35,8 +34,6 @@ async def assembled(settings: Settings) -> AsyncIterator[App]:
         server.serve(add_InventoryServiceServicer_to_server, stock, inventory_pb2.DESCRIPTOR)
         server.on_drain(feed.close)
         server.metrics.gauge("stock_watchers", "Streams of stock being served.", lambda: feed.watchers)
-        # A write, so that the writer answers for itself; of a table, so that an empty database does not.
-        server.check("database", lambda: store.write(lambda tx: tx.warehouses.check(DEFAULT_WAREHOUSE_ID)))
         service.alone("sweeper", Sweeper(store, clock=clock).run)
         service.publish()
         service.forget(idempotency.RETENTION, outbox.RETENTION)

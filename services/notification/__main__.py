@@ -18,7 +18,7 @@ from services.notification.activation import ActivationLinks
 from services.notification.channels import ChannelPort, Console
 from services.notification.config import NotificationSettings
 from services.notification.consumers import reactions
-from services.notification.domain import Channel, State
+from services.notification.domain import Channel
 from services.notification.mail import Mail, MailServer
 from services.notification.recipients import Recipients
 from services.notification.sender import Sender
@@ -33,7 +33,6 @@ async def assembled(settings: NotificationSettings) -> AsyncIterator[App]:
         server, store, clock = service.app, service.store, service.clock
         servicer = NotificationServicer(store, service.pages)
         server.serve(add_NotificationServiceServicer_to_server, servicer, notification_pb2.DESCRIPTOR)
-        server.check("database", lambda: store.read(lambda tx: tx.notifications.count(State.PENDING)))
         users = service.connect(settings.user_target, user_pb2.DESCRIPTOR)
         # The console stays for what was written down before there was a mail server.
         channels: dict[Channel, ChannelPort] = {Channel.CONSOLE: Console(sys.stdout.buffer, clock=clock)}

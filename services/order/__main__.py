@@ -69,7 +69,6 @@ async def assembled(settings: OrderSettings) -> AsyncIterator[App]:
             ids=service.ids,
         )
         server.serve(add_OrderServiceServicer_to_server, servicer, order_pb2.DESCRIPTOR)
-        server.check("database", store.ready)
         server.on_drain(feed.close)
         server.metrics.gauge("order_watchers", "Streams of orders being served.", lambda: feed.watchers)
         server.background("saga", saga.run)

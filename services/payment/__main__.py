@@ -47,7 +47,6 @@ async def assembled(settings: PaymentSettings) -> AsyncIterator[App]:
             queries = Queries(store, service.pages)
             servicer = PaymentServicer(store, sandbox, operations, queries, webhooks, clock=clock, ids=ids)
             server.serve(add_PaymentServiceServicer_to_server, servicer, payment_pb2.DESCRIPTOR)
-            server.check("database", lambda: store.read(lambda tx: tx.payments.check()))
             server.check("provider", sandbox.ready, required=False)
             server.background("reconciler", reconciler.run)
             service.alone("sandbox courier", courier.run)

@@ -20,7 +20,7 @@ from services.payment import sandbox_webhooks
 from services.payment.domain import Answer, Kind, Standing
 from services.payment.methods import Card, ProviderTokenRefused
 from services.payment.provider import Change, ProviderSilent
-from services.payment.sandbox_books import Books, Entered, Wish, metadata
+from services.payment.sandbox_books import QUESTION, Books, Entered, Wish, metadata
 from services.payment.sandbox_tokens import TOKENS
 from services.payment.webhook import WebhookMalformed
 
@@ -97,7 +97,7 @@ class Sandbox:
         return await self.books.read(lambda books: books.changes(int(after or "0")))
 
     async def ready(self) -> None:
-        await self.books.ready()
+        await self.books.ready(QUESTION)
 
     async def _answer(self, enter: Callable[[Books], Entered]) -> Answer:
         """Written down first; what can still go wrong is the way back."""

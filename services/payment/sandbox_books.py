@@ -241,6 +241,9 @@ def _insert(table: sa.Table) -> Statement:
 
 _HOLD: Final = _insert(authorizations)
 _ENTER: Final = _insert(operations)
+QUESTION: Final = Statement(sa.delete(authorizations).where(authorizations.c.reference == ""))
+"""For readiness: of a row that is not there."""
+
 _FIND: Final = Statement(sa.select(operations).where(operations.c.idempotency_key == sa.bindparam("of_key")))
 _AUTHORIZATION: Final = Statement(
     sa.select(authorizations).where(authorizations.c.reference == sa.bindparam("of_reference"))

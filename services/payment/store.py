@@ -64,10 +64,6 @@ class Payments:
             raise PaymentNotFound(payment=payment_id)
         return found
 
-    def check(self) -> None:
-        """For readiness: raises if payments cannot be read, e.g. before the database was migrated."""
-        self._session.all(_ANY)
-
     def save(self, payment: Payment) -> Payment:
         """Writes the payment with its operations, events and ledger entries.
 
@@ -235,7 +231,6 @@ def _insert(table: sa.Table) -> Statement:
 _CHANGING: Final = ("state", "captured_minor", "refunded_minor", "closed", "version", "update_time")
 _SETTLING: Final = ("outcome", "provider_reference", "decline_code", "settle_time")
 
-_ANY: Final = Statement(sa.select(payments.c.order_id).limit(1))
 _OF_ORDER: Final = Statement(sa.select(payments).where(payments.c.order_id == sa.bindparam("of_order_id")))
 _BY_ID: Final = Statement(sa.select(payments).where(payments.c.payment_id == sa.bindparam("of_payment_id")))
 _ADD: Final = _insert(payments)

@@ -87,7 +87,6 @@ async def assembled(settings: UserSettings) -> AsyncIterator[App]:
         service.app.serve(add_UserServiceServicer_to_server, users, user_pb2.DESCRIPTOR)
         service.app.serve(add_SessionServiceServicer_to_server, sessions, session_pb2.DESCRIPTOR)
         service.app.serve(add_ApiKeyServiceServicer_to_server, api_keys, api_key_pb2.DESCRIPTOR)
-        service.app.check("database", lambda: store.read(lambda tx: tx.users.check()))
         service.app.check("signing keys", rotation.check)
         service.app.background("key rotation", rotation.run)
         service.publish()

@@ -73,10 +73,6 @@ class Users:
         row = self._session.one(_FIND_BY_EMAIL, email_key=email_key)
         return from_row(row) if row is not None else None
 
-    def check(self) -> None:
-        """For readiness: raises if accounts cannot be read, e.g. before the database was migrated."""
-        self._session.all(_ANY)
-
     def move(self, user_id: str, move: Callable[[User], User]) -> User:
         """Loads an account, changes it and saves it.
 
@@ -191,7 +187,6 @@ _FIND_BY_EMAIL: Final = Statement(
     sa.select(users).where(STANDING, users.c.email_key == sa.bindparam("email_key"))
 )
 _STAFF: Final = Statement(sa.select(users).where(STAFF))
-_ANY: Final = Statement(sa.select(users.c.user_id).limit(1))
 _FIND_LIKE: Final = Statement(
     sa.select(users.c.email_key, users.c.username_key).where(
         STANDING,

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 import sqlalchemy as sa
 from google.protobuf.message import Message
 
-from services.chassis.storage import audit_trail, idempotency
+from services.chassis.storage import audit_trail, idempotency, readiness
 from services.chassis.storage.idempotency import Call
 from services.chassis.storage.leadership import Lead, Leads, Undisputed
 from services.chassis.storage.readers import ReaderInLoop, ReadersInThreads
+from services.chassis.storage.readiness import AskedBeside, AskedOfTheWriter
 from services.chassis.storage.session import Session
 from services.chassis.storage.spans import searched, traced
 from services.chassis.storage.sqlite import Sqlite
+from services.chassis.storage.statement import Statement
 from services.chassis.storage.writer import Writer
 from services.kernel.clock import Clock
 from services.kernel.errors import DomainError
@@ -50,12 +52,14 @@ class Store(Generic[Tx]):
         self._open_transaction = open_transaction
         self._clock = clock
         self._secret = secret
+        self._reads: ReaderInLoop | ReadersInThreads
+        self._readiness: AskedOfTheWriter | AskedBeside
         self._wakes: list[Callable[[], None]] = []
 
     async def __aenter__(self) -> Self:
         self._writer.open()
         try:
-            self._reads = _reading(self._database)
+            self._reads, self._readiness = _asking(self._database, self._writer)
         except BaseException:
             await self._writer.close()
             raise
@@ -165,9 +169,12 @@ class Store(Generic[Tx]):
         """The service's transaction object on an open session."""
         return self._open_transaction(session)
 
-    async def ready(self) -> None:
-        """Returns if the database takes transactions right now; for readiness checks. Raises Unavailable."""
-        await self.transact(lambda _: None)
+    async def ready(self, question: Statement = readiness.QUESTION) -> None:
+        """Returns if the database does its work right now; for readiness checks.
+
+        Raises StorageUnavailable, whose class says what is the matter, or the driver's error.
+        """
+        await self._readiness.ask(question)
 
     @property
     def under_way(self) -> int:
@@ -201,6 +208,7 @@ class Store(Generic[Tx]):
         await self._writer.close()
         await asyncio.to_thread(self._searchers.shutdown)
         await self._reads.close()
+        await self._readiness.close()
         self._engine.dispose()
 
     def _wake_all(self) -> None:
@@ -226,10 +234,13 @@ def _opened(
             raise ValueError(f"there is no store on {other}: sqlite:///path, or postgresql://host/name")
 
 
-def _reading(database: "Sqlite | Postgresql") -> ReaderInLoop | ReadersInThreads:
+def _asking(
+    database: "Sqlite | Postgresql", writer: "Writer | Writers"
+) -> tuple[ReaderInLoop, AskedOfTheWriter] | tuple[ReadersInThreads, AskedBeside]:
     if isinstance(database, Sqlite):
-        return ReaderInLoop(database)
-    return ReadersInThreads(database)
+        assert isinstance(writer, Writer)
+        return ReaderInLoop(database), AskedOfTheWriter(database, writer)
+    return ReadersInThreads(database), AskedBeside(database)
 
 
 async def _uncancellable(work: Coroutine[Any, Any, T]) -> T:

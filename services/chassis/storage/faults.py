@@ -7,6 +7,22 @@ class StorageUnavailable(errors.Unavailable):
     """The database cannot do this right now."""
 
 
+class StorageSilent(StorageUnavailable):
+    """The database does not answer."""
+
+
+class StorageNotMigrated(StorageUnavailable):
+    """The database lacks tables."""
+
+
+class StorageReadOnly(StorageUnavailable):
+    """The database takes no writes."""
+
+
+class StorageDamaged(StorageUnavailable):
+    """The database cannot read its own pages."""
+
+
 class StorageBusy(errors.Unavailable):
     """More transactions are waiting than the database can serve in time."""
 

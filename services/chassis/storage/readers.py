@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from services.chassis.storage.faults import StorageUnavailable
 from services.chassis.storage.session import Session
 from services.chassis.storage.sqlite import Sqlite
 
@@ -69,6 +70,8 @@ class ReadersInThreads:
             self._idle.get().close()
 
     def _look(self, fn: Callable[[Session], T], begin: str) -> T:
+        if self._database.silent:
+            raise StorageUnavailable
         try:
             connection = self._begun(begin)
         except self._database.driver_error as error:

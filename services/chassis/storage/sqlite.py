@@ -8,7 +8,12 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from services.chassis.storage.faults import StorageUnavailable
+from services.chassis.storage.faults import (
+    StorageDamaged,
+    StorageNotMigrated,
+    StorageReadOnly,
+    StorageUnavailable,
+)
 
 WRITER_WAIT_MS: Final = 5000
 """How long the writer waits for a lock that another process (a migration, a backup) holds."""
@@ -42,6 +47,13 @@ _WEATHER: Final = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_PROTOCOL,
+}
+
+_TROUBLE: Final = {
+    sqlite3.SQLITE_ERROR: StorageNotMigrated,  # whatever the statement names and the schema does not
+    sqlite3.SQLITE_READONLY: StorageReadOnly,
+    sqlite3.SQLITE_CORRUPT: StorageDamaged,
+    sqlite3.SQLITE_NOTADB: StorageDamaged,
 }
 
 
@@ -84,6 +96,11 @@ class Sqlite:
     def translate(self, error: Exception) -> Exception:
         code = getattr(error, "sqlite_errorcode", None)
         return StorageUnavailable() if code is not None and code & 0xFF in _WEATHER else error
+
+    def trouble(self, error: Exception) -> Exception:
+        """What is the matter with a database in which a simple question fails."""
+        kind = _TROUBLE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        return kind() if kind else self.translate(error)
 
     def in_transaction(self, connection: sqlite3.Connection) -> bool:
         return connection.in_transaction

@@ -136,6 +136,9 @@ class _Desk:
             self._connection = None
 
     def _run(self, job: Job, *, with_savepoints: bool) -> bool:
+        if self._database.silent:
+            job.fail(StorageUnavailable())
+            return False
         try:
             connection = self._begun()
         except self._database.driver_error as error:
