@@ -12,19 +12,20 @@ What a workload says of itself is not taken as it comes: it is bounded, plain AS
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final
 
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from services.chassis.events.connection import Connection
 from services.chassis.health import State
 
 ANSWER_MAX_S: Final = 2.0  # who takes longer is as good as not there
-QUIET_S: Final = 0.5  # without a further answer: nobody knows how many there will be
+QUIET_S: Final = 0.5  # after the last expected answer: nobody knows how many there will be
 ANSWER_BYTES_MAX: Final = 16 * 1024  # ours have half a KiB
 INSTANCES_MAX: Final = 100  # of one service: more than anybody runs, and still a table
 TEXT_MAX: Final = 200  # characters that a person may be shown
@@ -74,6 +75,9 @@ class Answers:
     unreadable: int = 0
     """Answers that are not what an instance of this service says."""
 
+    expected: int = 1
+    """How many are waited for; there may be more."""
+
     _is_over: bool = False
     _came: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -90,12 +94,12 @@ class Answers:
 
     async def all_came(self) -> None:
         """Returns after the last answer, as far as that can be told."""
-        await self._came.wait()
         with contextlib.suppress(TimeoutError):
             while not self._is_over:
-                self._came.clear()
-                async with asyncio.timeout(QUIET_S):
+                is_enough = len(self.instances) >= self.expected
+                async with asyncio.timeout(QUIET_S if is_enough else None):
                     await self._came.wait()
+                self._came.clear()
 
 
 def heard_by(service: str, instance: str) -> Iterator[str]:
@@ -106,20 +110,26 @@ def heard_by(service: str, instance: str) -> Iterator[str]:
     yield f"{PREFIX}.*.{service}.{instance}"
 
 
-async def find(connection: Connection, services: Iterable[str]) -> list[Answers]:
-    """Asks for all instances of these services; takes ANSWER_MAX_S at most.
+async def find(connection: Connection, expected: Mapping[str, int]) -> list[Answers]:
+    """Asks for all instances of these services, of which so many are expected; takes ANSWER_MAX_S at most.
 
     Raises one of BROKER_ERRORS.
     """
-    asked = [Answers(service) for service in services]
-    for answers in asked:
-        inbox = connection.client.new_inbox()
-        await connection.subscribe(inbox, answers.hear)
-        await connection.publish(f"{PREFIX}.INFO.{answers.service}", reply=inbox)
+    asked = [Answers(service, expected=count) for service, count in expected.items()]
+    inboxes = [await _ask(connection, answers) for answers in asked]
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ANSWER_MAX_S):
             await connection.ask(_all_came(asked))
+    for inbox in inboxes:
+        await inbox.unsubscribe()  # what comes later is of no interest
     return asked
+
+
+async def _ask(connection: Connection, answers: Answers) -> Subscription:
+    inbox = connection.client.new_inbox()
+    subscription = await connection.subscribe(inbox, answers.hear)
+    await connection.publish(f"{PREFIX}.INFO.{answers.service}", reply=inbox)
+    return subscription
 
 
 async def _all_came(asked: Iterable[Answers]) -> None:

@@ -44,7 +44,7 @@ from tests.chassis.events.waiting import eventually
 from tests.chassis.playground import FILE, SERVICE, Ping, Stub
 
 NOWHERE = ServiceEndpoint(grpc="127.0.0.1:1", http="127.0.0.1:1", pid=1, database="")
-SPARE_S = 1.5  # what a busy machine may add to a deadline
+SPARE_S = 4.0  # what a busy machine may add to a deadline
 WORKLOADS = ("order", "payment")
 
 
