@@ -7,11 +7,9 @@ far as those who wrote are ours.
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
-Address = IPv4Address | IPv6Address
-Networks = tuple[IPv4Network | IPv6Network, ...]
+from services.chassis.networks import Address, is_in, networks, plain
 
 FORWARDED_FOR: Final = "x-forwarded-for"
 FORWARDED: Final = "forwarded"
@@ -20,10 +18,6 @@ _HOPS_MAX: Final = 16  # nobody has more proxies of their own in a row
 _KEPT: Final = 4096
 _FOR = re.compile(r'(?:^|;)\s*for=(?:"([^"]*)"|([^;"]*))', re.IGNORECASE)
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
-
-
-class BadNetwork(ValueError):
-    """What is given is no network."""
 
 
 class Addresses:
@@ -53,21 +47,6 @@ class Addresses:
         return _plain(found)
 
 
-def networks(given: Iterable[str]) -> Networks:
-    """Raises BadNetwork."""
-    try:
-        return tuple(ip_network(text) for text in given)
-    except ValueError as error:
-        raise BadNetwork(str(error)) from None
-
-
-@lru_cache(_KEPT)
-def is_in(address: str, among: Networks) -> bool:
-    """Whether an address is in one of these networks."""
-    found = _address(address)
-    return found is not None and any(found in network for network in among)
-
-
 @lru_cache(_KEPT)
 def _plain(address: str) -> str:
     found = _address(address)
@@ -76,11 +55,7 @@ def _plain(address: str) -> str:
 
 def _address(text: str) -> Address | None:
     match = _WITH_PORT.fullmatch(text.strip())
-    try:
-        found = ip_address((match[1] or match[2]) if match else text.strip())
-    except ValueError:
-        return None
-    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
+    return plain((match[1] or match[2]) if match else text)
 
 
 def _forwarded_for(text: str) -> list[str]:

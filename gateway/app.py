@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2
 
 from gateway import api_keys, openapi, site
 from gateway.access import Access
-from gateway.addresses import FORWARDED_FOR, Addresses, BadNetwork
+from gateway.addresses import FORWARDED_FOR, Addresses
 from gateway.api_keys import EXCHANGE_RPC, ApiKeys
 from gateway.backends import Backends, BadBackend, Channels
 from gateway.bodies import BODY_BYTES_MAX
@@ -30,6 +30,7 @@ from services.chassis import collector, telemetry
 from services.chassis.identity import trust
 from services.chassis.identity.config import KEYS_RPC, IdentitySettings
 from services.chassis.identity.tokens import Issuer, Tokens
+from services.chassis.networks import BadNetwork
 from services.chassis.policy import circuit
 from services.chassis.policy.limiter import Range
 from services.chassis.tls import TlsFiles, TlsRefused

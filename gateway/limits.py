@@ -11,18 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from bodega.policy.v1 import policy_pb2
 from limits import RateLimitItem, RateLimitItemPerSecond, parse
 from limits.aio.storage import Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.storage import storage_from_string
 
-from gateway import addresses
-from gateway.addresses import BadNetwork
 from gateway.counters import Counters
 from gateway.errors import TYPE_PREFIX, Headers, Refusal
 from services.chassis import telemetry
-from services.chassis.contract import ContractError, Method
+from services.chassis.contract import Method
+from services.chassis.networks import BadNetwork, is_in, networks
+from services.chassis.policy.rates import rates_of
 from services.chassis.server.address import site
 from services.kernel.clock import Clock
 
@@ -81,7 +80,7 @@ class RateLimits:
         self._account = _limit("account", plan.account)
         self._key = _limit("key", plan.key)
         try:
-            self._exempt = addresses.networks(plan.exempt)
+            self._exempt = networks(plan.exempt)
         except BadNetwork as error:
             raise BadLimit(str(error)) from None
         self._here = SlidingWindowCounterRateLimiter(Counters(clock))
@@ -94,12 +93,12 @@ class RateLimits:
 
     async def arrived(self, address: str) -> None:
         """Counts a request before anything is known of it. Raises Refusal."""
-        if self._address is not None and not addresses.is_in(address, self._exempt):
+        if self._address is not None and not is_in(address, self._exempt):
             await self._count(self._address, site(address))
 
     async def admitted(self, of_route: Sequence[Limit], asking: Asking) -> None:
         """Counts one of which it is known who asks for what. Raises Refusal."""
-        if addresses.is_in(asking.address, self._exempt):
+        if is_in(asking.address, self._exempt):
             return
         general, who = (self._key, asking.key) if asking.key else (self._account, asking.account)
         if general is not None and who:
@@ -132,15 +131,10 @@ class RateLimits:
 
 def of(method: Method) -> tuple[Limit, ...]:
     """The limits that a method's contract names. Raises ContractError."""
-    given = () if method.policy is None else method.policy.rate_limits
-    found = []
-    for number, limit in enumerate(given, 1):
-        if not limit.requests or limit.per.seconds < 1 or limit.per.nanos:
-            raise ContractError(f"{method.path}: a rate limit needs requests, and whole seconds")
-        name = method.name if len(given) == 1 else f"{method.name}-{number}"
-        item = RateLimitItemPerSecond(limit.requests, limit.per.seconds)
-        found.append(Limit(name, item, limit.by == policy_pb2.RateLimit.BY_CALLER))
-    return tuple(found)
+    return tuple(
+        Limit(rate.name, RateLimitItemPerSecond(rate.requests, rate.per_s), rate.by_caller)
+        for rate in rates_of(method)
+    )
 
 
 def _limit(name: str, text: str) -> Limit | None:

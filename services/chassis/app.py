@@ -42,6 +42,7 @@ from services.chassis.metrics import LimiterFigures, Metrics
 from services.chassis.operations import Operations, answering
 from services.chassis.server import AddToServer, Denied, Onion
 from services.chassis.server.gate import Gate
+from services.chassis.server.rates import Rates
 from services.chassis.tls import Identity, TlsRefused
 from services.chassis.tracing.sampling import Sampling
 from services.kernel.clock import Clock, SystemClock
@@ -100,7 +101,14 @@ class App:
         self.operations_address = ""
         clock = clock or SystemClock()
         sampling = Sampling(settings.tracing.ratio, is_neighbour=workload_of)
-        self._onion = Onion(self.metrics, clock, access, denied=denied, sampling=sampling)
+        self._onion = Onion(
+            self.metrics,
+            clock,
+            access,
+            denied=denied,
+            rates=Rates(clock.monotonic, settings.rates_exempt),
+            sampling=sampling,
+        )
         self.metrics.registry.register(LimiterFigures("grpc_server", self._onion.limiter))
         self._background = Background(clock)
         self._background.add("health", self.health.run)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, Field, IPvAnyNetwork, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -83,6 +83,9 @@ class ServiceSettings(BaseSettings):
 
     identity: IdentitySettings = IdentitySettings()
     """Whose tokens are believed."""
+
+    rates_exempt: tuple[IPvAnyNetwork, ...] = ()
+    """Networks whose calls are not counted for `rate_limits`, as JSON: load tests, our own monitoring."""
 
     flags_file: Path | None = None
     """What may be changed while everything runs (`chassis/flags.py`). Without it the defaults hold."""

@@ -93,11 +93,12 @@ async def serving(
     access: Gate | None = None,
     denied: Denied | None = None,
     limiter: Limiter | None = None,
+    rates: Gate | None = None,
     sampling: Sampling = NO_SAMPLING,
 ) -> AsyncIterator[client.Channel]:
     """Real calls to servicers behind the onion, on a free port of 127.0.0.1, over a channel with ours.
 
-    Everybody is let in unless `access` says who.
+    Everybody is let in unless `access` says who, and as often as they like unless `rates` counts.
 
     async with serving((add_UserServiceServicer_to_server, servicer), files=[user_pb2.DESCRIPTOR]) as channel:
         user = await UserServiceStub(channel).GetUser(...)
@@ -108,6 +109,7 @@ async def serving(
         access or Everyone(),
         denied=denied,
         limiter=limiter,
+        rates=rates,
         sampling=sampling,
     )
     server = grpc.aio.server(options=app.OPTIONS)

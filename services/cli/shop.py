@@ -10,6 +10,7 @@ Stopped and started again on the same folder it is the same shop.
 """
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -368,6 +369,7 @@ class Shop:
             "nats_url": f"nats://{HOST}:{self._ports.nats}",
             "flags_file": self.folder.flags,
             "drain_grace_s": DRAIN_GRACE_S,
+            "rates_exempt": json.dumps(_THIS_MACHINE),
         }
         settings |= {f"tracing__{key}": value for key, value in self._tracing.items()}
         if name != "user":  # which signs, and reads its own table

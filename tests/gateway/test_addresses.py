@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.addresses import FORWARDED, FORWARDED_FOR, Addresses, BadNetwork
+from gateway.addresses import FORWARDED, FORWARDED_FOR, Addresses
+from services.chassis.networks import BadNetwork
 
 OURS = ("10.0.0.0/8", "fd00::/8")
 

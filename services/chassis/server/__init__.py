@@ -68,6 +68,7 @@ class Onion:
         *,
         denied: Denied | None = None,
         limiter: Limiter | None = None,
+        rates: Gate | None = None,
         sampling: Sampling = NO_SAMPLING,
     ) -> None:
         self._metrics = metrics
@@ -84,6 +85,7 @@ class Onion:
             self._shedding,  # before all that costs something: refusals must not
             Parsing(),  # those after it read the request
             access,  # before validation: strangers learn nothing, not even what would be valid
+            *([rates] if rates else []),  # after access: it counts by caller, too
             Validation(),  # last: handlers and nothing else may rely on it
         )
 
@@ -137,7 +139,7 @@ class Onion:
 
     def _around(self, method: Method, answer: _Answer) -> Unary:
         opened = opening(method, self._sampling)
-        guards = tuple(gate.guard(method) for gate in self.gates)
+        guards = tuple(guard for gate in self.gates if (guard := gate.guard(method)) is not None)
         begin, ended = observing(self._metrics, method)
         traced = tracing_of(method)
         left = self._shedding.leaving(method)

@@ -27,4 +27,6 @@ class Gate(Protocol):
     is looked up there and not per call.
     """
 
-    def guard(self, method: Method) -> Guard: ...
+    def guard(self, method: Method) -> Guard | None:
+        """None: this gate has nothing to ask of the RPC, whose calls then do not even pass by."""
+        ...

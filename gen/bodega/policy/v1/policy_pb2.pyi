@@ -128,7 +128,9 @@ class MethodPolicy(_message.Message):
 
     @_builtins.property
     def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimit]:
-        """How often it may be called, each of them beside the limits that hold for all calls. The REST edge sees to it."""
+        """How often it may be called, each of them beside the limits that hold for all calls. The REST edge sees to
+        it, and so does the service for those who come by themselves.
+        """
 
     def __init__(
         self,
