@@ -1,8 +1,9 @@
 """A collector in memory: a real OTLP receiver that keeps the spans it is sent, from however many programs."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +44,7 @@ class Collector:
 
     def traces(self) -> dict[str, list[Received]]:
         found: dict[str, list[Received]] = defaultdict(list)
-        for span in self.spans:
+        for span in [*self.spans]:
             found[span.trace_id].append(span)
         return dict(found)
 
@@ -52,7 +53,7 @@ class _Receiver(rpc.TraceServiceServicer):
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
 
-    async def Export(self, request: Any, context: Any) -> Any:
+    def Export(self, request: Any, context: Any) -> Any:
         self._collector.raw.append(request)
         for of_resource in request.resource_spans:
             resource = _values(of_resource.resource.attributes)
@@ -61,18 +62,18 @@ class _Receiver(rpc.TraceServiceServicer):
         return pb.ExportTraceServiceResponse()
 
 
-@asynccontextmanager
-async def collecting(port: int = 0) -> AsyncIterator[Collector]:
-    """Listens on a port of this machine, any free one if none is named."""
+@contextmanager
+def collecting() -> Iterator[Collector]:
+    """Listens on a free port, in threads of its own: it is nobody's business what the caller's loop does."""
     collector = Collector()
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    server = grpc.server(ThreadPoolExecutor(2, "collector"), options=[("grpc.so_reuseport", 0)])
     rpc.add_TraceServiceServicer_to_server(_Receiver(collector), server)  # type: ignore[no-untyped-call]
-    collector.endpoint = f"http://127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
-    await server.start()
+    collector.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
     try:
         yield collector
     finally:
-        await server.stop(0)
+        server.stop(0).wait()
 
 
 def orphans(spans: Iterable[Received]) -> list[Received]:
@@ -80,6 +81,11 @@ def orphans(spans: Iterable[Received]) -> list[Received]:
     spans = list(spans)
     known = {span.span_id for span in spans}
     return [span for span in spans if span.parent_id and span.parent_id not in known]
+
+
+def roots(spans: Iterable[Received]) -> list[Received]:
+    """Spans that began their trace."""
+    return [span for span in spans if not span.parent_id]
 
 
 def _received(resource: dict[str, Any], span: Any) -> Received:

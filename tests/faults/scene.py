@@ -420,6 +420,7 @@ def shop_in(
     backends: Mapping[str, str] | None = None,
     database: str = "",
     replicas: Mapping[str, int] | None = None,
+    otlp: str = "",
 ) -> Shop:
     """A shop for impatient tests. What it takes is as in Shop."""
     told = {
@@ -438,6 +439,7 @@ def shop_in(
         backends=backends,
         database=database,
         replicas=replicas,
+        otlp=otlp,
         restarts=at_once,
     )
 

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from services.cli.data_folder import DataFolder, sqlite_url
 from services.cli.endpoints import Endpoints
 from services.cli.shop import Shop
+from tests.collector import Collector
 from tests.secrets.doors import Said
 from tests.secrets.seeds import CARD, EMAIL, NAME, PASSWORD_HASH, PHONE
 
@@ -40,6 +41,12 @@ async def everywhere(shop: Shop) -> AsyncIterator[Said]:
         yield found
     for found in (*_processes(at), *_files(folder), *_tables(folder)):
         yield found
+
+
+def exported(collector: Collector) -> Iterator[Said]:
+    """Spans, as programs sent them. Complete when those have ended."""
+    for request in collector.raw:
+        yield Said("exported spans", request.SerializeToString())
 
 
 def given_secrets(folder: DataFolder) -> dict[str, str]:

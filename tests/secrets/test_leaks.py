@@ -13,6 +13,7 @@ import pytest
 from services.cli.data_folder import SERVICES
 from services.cli.endpoints import Endpoints
 from services.cli.shop import Shop
+from tests.collector import collecting
 from tests.secrets import places, story, wrong
 from tests.secrets.doors import METHODS, Doors, Said
 from tests.secrets.places import HOMES
@@ -39,6 +40,11 @@ SIGNS = (
     ("environ of user", b"BODEGA_SECRETS_DIR"),
     ("bodega events tail", b"UserDeactivated"),
     ("bodega audit show", b"SuspendUser"),
+    ("exported spans", b"POST /api/v1/sessions:refresh"),
+    ("exported spans", b"SessionService/RefreshSession"),
+    ("exported spans", b"UPDATE users"),
+    ("exported spans", b"INVALID_CREDENTIALS"),
+    ("exported spans", b"process bodega.user.v1.user_registered"),
 )
 
 
@@ -49,11 +55,13 @@ def test_every_redacted_field_of_a_request_has_a_seed() -> None:
 async def test_secrets_leave_a_shop_only_in_the_reply_to_whom_they_belong(tmp_path: Path) -> None:
     known = Known()
     talkative = {name: {f"BODEGA_{name}__LOG_LEVEL".upper(): "debug"} for name in SERVICES}
-    async with Shop(tmp_path / "shop", environment=talkative) as shop:
-        said = await used_and_misused(shop.endpoints, known)
-        for name, value in places.given_secrets(shop.folder).items():
-            known.given(f"the shop's own {name}", value)
-        said += [found async for found in places.everywhere(shop)]
+    with collecting() as collector:
+        async with Shop(tmp_path / "shop", environment=talkative, otlp=collector.endpoint) as shop:
+            said = await used_and_misused(shop.endpoints, known)
+            for name, value in places.given_secrets(shop.folder).items():
+                known.given(f"the shop's own {name}", value)
+            said += [found async for found in places.everywhere(shop)]
+        said += places.exported(collector)
     assert "\n".join(leaks(known, said)) == ""
     at_home = {one.where: known.in_(one.content) for one in said if one.where in HOMES}
     assert at_home == HOMES

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.faults.figures import Figure, missed
-from tests.faults.shows import deadlines, failing, hung, network, overload, storage
+from tests.faults.shows import deadlines, failing, hung, network, overload, storage, traced
 from tests.faults.wired import Wired, wired
 
 Tell = Callable[[str], None]
@@ -102,6 +102,11 @@ SHOWS: Final[tuple[Show, ...]] = (
         _in_a_shop(
             lambda stage: storage.database_is_gone(stage, storage.stalled(stage), before_s=20, gone_s=20)
         ),
+    ),
+    Show(
+        "traced",
+        "1,000 orders in a shop that samples everything; each is looked for in a collector.",
+        lambda home: traced.shown(home, orders=1000),
     ),
 )
 

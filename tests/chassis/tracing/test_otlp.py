@@ -38,7 +38,7 @@ def span(kind: Kind = Kind.CLIENT, parent_id: str = PARENT.span_id, error: str =
 
 
 async def test_a_span_arrives_as_it_was_written() -> None:
-    async with collecting() as collector:
+    with collecting() as collector:
         tracing.configure(TracingSettings(otlp_endpoint=collector.endpoint), service="order")
         try:
             assert tracing.is_on()
@@ -70,7 +70,7 @@ async def test_a_span_arrives_as_it_was_written() -> None:
 
 
 async def test_leaving_hands_over_what_is_left() -> None:
-    async with collecting() as collector:
+    with collecting() as collector:
         tracing.configure(TracingSettings(otlp_endpoint=collector.endpoint), service="order")
         tracing.write(span())
         leaving = threading.Thread(target=tracing.close)
