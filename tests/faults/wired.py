@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,7 +21,8 @@ Way = tuple[str, str]
 
 NATS: Final = "nats"
 GATEWAY: Final = "gateway"
-EVERYONE: Final = "everyone"  # the broker has one way for all
+DATABASE: Final = "database"
+EVERYONE: Final = "everyone"  # the broker and a database server have one way for all
 
 WAYS: Final[tuple[Way, ...]] = (
     (GATEWAY, "order"),
@@ -90,20 +93,26 @@ class Figures:
 
 
 @asynccontextmanager
-async def wired(home: Path) -> AsyncIterator[Wired]:
-    """A new shop with a buyer and something to buy, every way open."""
+async def wired(home: Path, *, server: str = "") -> AsyncIterator[Wired]:
+    """A new shop with a buyer and something to buy, every way open.
+
+    `server` is the address of a PostgreSQL server that is to have its databases.
+    """
     scenes: list[Scene] = []
 
-    def target(service: str) -> str:
+    def target(callee: str) -> str:
+        if callee == DATABASE:
+            return urlsplit(server).netloc.rpartition("@")[2]
         shop = scenes[0].shop.endpoints
-        return shop.nats.removeprefix("nats://") if service == NATS else shop.services[service].mesh
+        return shop.nats.removeprefix("nats://") if callee == NATS else shop.services[callee].mesh
 
     async with AsyncExitStack() as open_ways:
         ways = {
-            way: await open_ways.enter_async_context(Proxy(lambda callee=way[1]: target(callee)))  # type: ignore[misc]
-            for way in WAYS
+            way: await open_ways.enter_async_context(Proxy(partial(target, way[1])))
+            for way in (*WAYS, *([(EVERYONE, DATABASE)] if server else []))
         }
-        scenes.append(Scene(shop_in(home, environment=_told(ways), backends=_backends(ways)), home))
+        told = _told(ways, server)
+        scenes.append(Scene(shop_in(home, environment=told, backends=_backends(ways), database=server), home))
         (scene,) = scenes
         try:
             await scene.open()
@@ -113,16 +122,29 @@ async def wired(home: Path) -> AsyncIterator[Wired]:
             await scene.close()
 
 
-def _told(ways: Mapping[Way, Proxy]) -> dict[str, dict[str, str]]:
+def _told(ways: Mapping[Way, Proxy], server: str) -> dict[str, dict[str, str]]:
     """What services are told of their ways, by name of the service."""
-    told = {
-        name: {f"BODEGA_{name}__NATS_URL".upper(): f"nats://{ways[EVERYONE, NATS].address}"}
-        for name in SERVICES
-    }
+    told: dict[str, dict[str, str]] = {name: {} for name in SERVICES}
+
+    def tell(name: str, setting: str, value: str) -> None:
+        told[name][f"BODEGA_{name}__{setting}".upper()] = value
+
     for (caller, callee), way in ways.items():
-        if caller in told:
-            told[caller][f"BODEGA_{caller}__{callee}_TARGET".upper()] = way.address
+        for name in SERVICES:
+            if callee == NATS:
+                tell(name, "nats_url", f"nats://{way.address}")
+            elif callee == DATABASE:
+                tell(name, "database_url", _by(way, server, database=f"bodega_{name}"))
+            elif caller == name:
+                tell(name, f"{callee}_target", way.address)
     return told
+
+
+def _by(way: Proxy, server: str, *, database: str) -> str:
+    """The address of a database, reached by that way."""
+    parts = urlsplit(server)
+    who, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{who}{at}{way.address}", path=f"/{database}").geturl()
 
 
 def _backends(ways: Mapping[Way, Proxy]) -> dict[str, str]:

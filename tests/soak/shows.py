@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from tests import postgres_server
 from tests.faults.figures import Figure, missed
 from tests.faults.shows import deadlines, failing, hung, network, overload, storage, traced
 from tests.faults.wired import Wired, wired
@@ -38,6 +39,19 @@ def _in_a_shop(
             figures = await play(stage)
             await stage.scene.everything_holds()
             return figures
+
+    return run
+
+
+def _in_a_shop_on_postgresql(
+    play: Callable[[Wired], Awaitable[Sequence[Figure]]],
+) -> Callable[[Path], Awaitable[Sequence[Figure]]]:
+    """The same with its databases on a server that is started for it."""
+
+    async def run(home: Path) -> Sequence[Figure]:
+        with postgres_server.running() as administrator:
+            async with wired(home, server=administrator.rpartition("/")[0]) as stage:
+                return await play(stage)
 
     return run
 
@@ -101,6 +115,15 @@ SHOWS: Final[tuple[Show, ...]] = (
         "For 20 s no commit of the order service comes back; people order and look.",
         _in_a_shop(
             lambda stage: storage.database_is_gone(stage, storage.stalled(stage), before_s=20, gone_s=20)
+        ),
+        Show(
+            "database-hangs",
+            "For 20 s nothing gets to PostgreSQL or back; people order and look.",
+            _in_a_shop_on_postgresql(
+                lambda stage: storage.database_is_gone(
+                    stage, storage.unreachable(stage), before_s=20, gone_s=20
+                )
+            ),
         ),
     ),
     Show(
@@ -171,7 +194,7 @@ async def played(shows: Sequence[Show], folder: Path, *, progress: Tell, tell: T
             home = folder / show.name
             home.mkdir(parents=True)
             result.figures = await show.run(home)
-        except Exception as error:  # noqa: BLE001 (it is told, and the other shows go on)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (it is told, and the other shows go on)
             result.failure = f"{type(error).__name__}: {error}"
         result.seconds = time.monotonic() - began
         tell(f"show {show.name}: {'held' if result.holds else 'NOT HELD'} ({result.seconds:.0f} s)")

@@ -13,7 +13,7 @@ from tests.faults.crowd import DETAILS, LOOK, ORDER, Crowd, Visit, bad, median, 
 from tests.faults.figures import Figure
 from tests.faults.proxy import trouble
 from tests.faults.shows.hung import ANSWER_S, DEADLINES_S, QUICK_S, SLOWER_MAX
-from tests.faults.wired import EVERYONE, NATS, Wired
+from tests.faults.wired import DATABASE, EVERYONE, NATS, Wired
 
 BACK_WITHIN_S: Final = 5.0
 RECOVERY_MAX_S: Final = 10.0
@@ -114,6 +114,12 @@ async def stalled(stage: Wired) -> AsyncIterator[None]:
         yield
     finally:
         stage.scene.disarm("order")
+
+
+def unreachable(stage: Wired) -> AbstractAsyncContextManager[None]:
+    """Nothing gets to the database server or back."""
+    way = stage.ways[EVERYONE, DATABASE]
+    return trouble(way, way.hang)
 
 
 async def _ready(stage: Wired, *, is_ready: bool) -> float:
