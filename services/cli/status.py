@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from services.cli.observation import Observation
 
 WIDTH_WITHOUT_TERMINAL = 200
-BROKER_MAX_S: Final = 3.0  # to connect, to ask, and for the last instance to answer
+BROKER_MAX_S: Final = 4.0  # to connect, and for all who are expected to answer
 _COLUMNS = ("program", "address", "health", "version", "up", "pid", "calls", "outbox", "consumers", "writer")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 _UNKNOWN = "?"
