@@ -2,9 +2,10 @@
 
 import asyncio
 import shutil
+import threading
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import sqlalchemy as sa
@@ -14,13 +15,13 @@ from services.chassis import failpoints
 from services.chassis.events.connection import Ack, Connection, Outgoing
 from services.chassis.events.envelope import MESSAGE_ID
 from services.chassis.events.jetstream import JetStream
-from services.chassis.events.relay import WINDOW, Relay
+from services.chassis.events.relay import ROWS_MAX, WINDOW, Relay
 from services.chassis.events.server import NatsServer
 from services.chassis.storage.database import Store
 from services.chassis.storage.statement import Statement
 from services.kernel.clock import SystemClock
 from tests.chassis.events.ledger import Ledger, Transaction, rows_sent, say, sent
-from tests.chassis.events.waiting import eventually, running
+from tests.chassis.events.waiting import WAIT_S, eventually, running
 from tests.databases import only_postgresql
 
 STREAM = "BODEGA_ORDER"
@@ -220,6 +221,58 @@ async def test_a_relay_that_waited_for_its_lead_publishes_nothing_that_the_other
             await say(replica, ("c", "order-1"))
             await eventually(lambda: all_published(speaker))
     assert (await rows_sent(speaker))[:2] == noted  # what is published again is noted again
+
+
+@only_postgresql
+async def test_events_whose_numbers_were_drawn_before_others_and_committed_after_them_are_not_passed_over(
+    speaker: Ledger, speaker_url: str, jetstream: JetStream
+) -> None:
+    """With the relay that published the others, and with the one that follows it."""
+
+    async def are_out(count: int) -> bool:
+        connection = await jetstream.connection()
+        return (await connection.jetstream.stream_info(STREAM)).state.messages == count
+
+    async with (
+        Store(speaker_url, open_transaction=Transaction, clock=SystemClock(), secret=b"s") as replica,
+        AsyncExitStack() as first,
+    ):
+        await first.enter_async_context(running(relay(speaker, jetstream).run()))
+        async with running(relay(replica, jetstream).run()):
+            async with (
+                uncommitted(replica, ("early-1", "order-1")) as commit_one,
+                uncommitted(speaker, ("early-2", "order-2")) as commit_two,
+            ):
+                await say(speaker, *events(ROWS_MAX + 1, orders=50))
+                await eventually(lambda: are_out(ROWS_MAX + 1))
+                commit_one()
+                await eventually(lambda: are_out(ROWS_MAX + 2))
+                await first.aclose()
+                commit_two()
+                await eventually(lambda: are_out(ROWS_MAX + 3))
+            await eventually(lambda: all_published(replica))
+            noted = await rows_sent(replica)
+    assert [row["event_id"] for row in noted[:2]] == ["early-1", "early-2"]
+    assert (await ids_in_stream(jetstream))[-2:] == ["early-1", "early-2"]
+
+
+@asynccontextmanager
+async def uncommitted(store: Ledger, event: tuple[str, str]) -> AsyncIterator[Callable[[], None]]:
+    """An event that is written and has its number; it is committed when what is given back is called."""
+    loop, written, commit = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def fn(tx: Transaction) -> None:
+        tx.say(*event)
+        loop.call_soon_threadsafe(written.set)
+        assert commit.wait(WAIT_S)
+
+    saying = asyncio.create_task(store.write(fn))
+    await written.wait()
+    try:
+        yield commit.set
+        await saying
+    finally:
+        commit.set()
 
 
 async def test_without_a_broker_events_wait_and_the_lag_shows_it(speaker: Ledger, server: NatsServer) -> None:
