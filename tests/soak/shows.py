@@ -116,14 +116,12 @@ SHOWS: Final[tuple[Show, ...]] = (
         _in_a_shop(
             lambda stage: storage.database_is_gone(stage, storage.stalled(stage), before_s=20, gone_s=20)
         ),
-        Show(
-            "database-hangs",
-            "For 20 s nothing gets to PostgreSQL or back; people order and look.",
-            _in_a_shop_on_postgresql(
-                lambda stage: storage.database_is_gone(
-                    stage, storage.unreachable(stage), before_s=20, gone_s=20
-                )
-            ),
+    ),
+    Show(
+        "database-hangs",
+        "For 20 s nothing gets to PostgreSQL or back; people order and look.",
+        _in_a_shop_on_postgresql(
+            lambda stage: storage.database_is_gone(stage, storage.unreachable(stage), before_s=20, gone_s=20)
         ),
     ),
     Show(
