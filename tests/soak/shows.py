@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tests import postgres_server
 from tests.faults.figures import Figure, missed
-from tests.faults.shows import deadlines, failing, hung, network, overload, storage, traced
+from tests.faults.shows import deadlines, failing, hung, network, overload, replicas, storage, traced
 from tests.faults.wired import Wired, wired
 
 Tell = Callable[[str], None]
@@ -128,6 +128,12 @@ SHOWS: Final[tuple[Show, ...]] = (
         "traced",
         "1,000 orders in a shop that samples everything; each is looked for in a collector.",
         lambda home: traced.shown(home, orders=1000),
+    ),
+    Show(
+        "replicas",
+        "Of two order and two inventory services on PostgreSQL one is frozen for 30 s, each is replaced,"
+        " one is killed; people order and look.",
+        replicas.shown,
     ),
 )
 
