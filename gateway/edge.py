@@ -157,6 +157,12 @@ def _made(route: Route, wire: bytes, incoming: Incoming, timeout_s: float) -> An
     return route.call(wire, timeout=timeout_s, metadata=incoming.metadata)
 
 
+def _asking(incoming: Incoming, address: str, caller: Caller) -> Asking:
+    # A key that proves nothing is nobody's: with a new one each time, nothing would be counted.
+    is_known = incoming.api_key is not None and bool(caller.name)
+    return Asking(address, caller.user_id, digest_of(incoming.api_key or b"").hex() if is_known else "")
+
+
 class _Exchange:
     """One request and its answer."""
 
@@ -237,7 +243,8 @@ class _Exchange:
             raise Refusal(501, "UNIMPLEMENTED", "STREAMS_NOT_OFFERED", message)
         wire = await self._request(route, values, incoming, caller)
         if route.stream is not None:
-            return await self._stream(route, route.stream, wire, incoming)
+            holder = "" if edge.rates is None else edge.rates.counted_as(_asking(incoming, address, caller))
+            return await self._stream(route, route.stream, wire, incoming, holder)
         return await self._unary(route, wire, incoming)
 
     def _admit(self, route: Route) -> None:
@@ -265,10 +272,7 @@ class _Exchange:
                 request.caller = caller
             guard.admit_early(route.access, caller)
         if rates is not None:
-            # A key that proves nothing is nobody's: with a new one each time, nothing would be counted.
-            is_known = incoming.api_key is not None and bool(caller.name)
-            key = digest_of(incoming.api_key or b"").hex() if is_known else ""
-            await rates.admitted(route.rates, Asking(address, caller.user_id, key))
+            await rates.admitted(route.rates, _asking(incoming, address, caller))
         return caller
 
     async def _request(
@@ -348,12 +352,14 @@ class _Exchange:
             ward.leave(era, failed, time.perf_counter())
         return reply, headers.returned(await call.initial_metadata())
 
-    async def _stream(self, route: Route, parts: StreamRoute, wire: bytes, incoming: Incoming) -> int:
+    async def _stream(
+        self, route: Route, parts: StreamRoute, wire: bytes, incoming: Incoming, holder: str
+    ) -> int:
         """Raises ClientLeft or Refusal if the stream comes to nothing."""
         if self._scope["http_version"] == "1.0":
             raise Refusal(505, "UNIMPLEMENTED", "STREAM_NEEDS_HTTP_1_1", "A stream needs HTTP/1.1.")
         open_streams = self._edge.streams
-        open_streams.admit()
+        open_streams.admit(holder)
         longest_s = open_streams.limits.age_max_s
         timeout_s = self._timeout_s(route, incoming, longest_s, time.perf_counter())
         call = _made(route, wire, incoming, timeout_s)
@@ -364,12 +370,13 @@ class _Exchange:
             self._presence,
             self._send,
             head_only=self._scope["method"] == "HEAD",
+            resumes=parts.rendering.resumes,
             head=lambda metadata: [*self._common, *headers.returned(metadata)],
             render=self._edge.failed,
             limits=open_streams.limits,
             metrics=parts.metrics,
         )
-        self._ended = await open_streams.run(stream)
+        self._ended = await open_streams.run(stream, holder)
         parts.metrics.ended(self._ended.outcome)
         return 200
 

@@ -106,6 +106,10 @@ class RateLimits:
         for limit in of_route:
             await self._count(limit, asking.caller if limit.by_caller else site(asking.address))
 
+    def counted_as(self, asking: Asking) -> str:
+        """Whose account something is on; empty for whoever is not counted."""
+        return "" if is_in(asking.address, self._exempt) else asking.caller
+
     async def aclose(self) -> None:
         """Lets go of the shared store."""
         if self._pool is not None:

@@ -8,6 +8,7 @@ connection buffers (64 KiB). Who takes nothing for a while is told so and cut.
 import asyncio
 import time
 from asyncio import CancelledError
+from collections import Counter
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -44,6 +45,9 @@ class Limits:
     heartbeat_s: float = 15.0
     """After this long a silence a sign of life is sent: proxies drop what is silent for 30 to 60 s."""
 
+    idle_max_s: float = 1800.0
+    """A stream that told nothing for this long is ended. Our services do it sooner; others may not."""
+
     stall_max_s: float = 30.0
     """A client that takes nothing for this long while something waits for it is cut."""
 
@@ -53,6 +57,10 @@ class Limits:
 
     open_max: int = 5_000
     """Half of the connections there may be, so that streams leave room for everyone else."""
+
+    open_per_caller_max: int = 100
+    """Of one account or API key; of whoever shows neither, from one address: an office behind one. It takes
+    fifty such callers to fill this edge. Each edge counts its own, and counts whom rate limits count."""
 
 
 class ClientLeft(Exception):
@@ -68,7 +76,7 @@ class Ended:
     """How a stream ended."""
 
     outcome: str
-    """`complete`, `failed`, `left`, `slow` or `drained`."""
+    """`complete`, `failed`, `left`, `slow`, `idle` or `drained`."""
 
     messages: int
 
@@ -79,25 +87,32 @@ class Streams:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._open: set[Stream] = set()
+        self._held: Counter[str] = Counter()
         self._draining = False
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def admit(self) -> None:
-        """Raises Refusal if another stream must not begin."""
+    def admit(self, holder: str) -> None:
+        """Raises Refusal if another stream must not begin. `holder`: on whose account; empty: on nobody's."""
         if self._draining:
             raise _refusal("DRAINING", "The edge is stopping; ask again.")
         if len(self._open) >= self.limits.open_max:
             raise _refusal("TOO_MANY_STREAMS", "There are as many streams as there may be.")
+        if holder and self._held[holder] >= self.limits.open_per_caller_max:
+            raise Refusal.of(_TOO_MANY_HELD)
 
-    async def run(self, stream: "Stream") -> Ended:
+    async def run(self, stream: "Stream", holder: str) -> Ended:
         """Raises Refusal or ClientLeft if the stream came to nothing before its head was sent."""
         self._open.add(stream)
+        self._held[holder] += 1
         try:
             return await stream.run()
         finally:
             self._open.discard(stream)
+            self._held[holder] -= 1
+            if not self._held[holder]:
+                del self._held[holder]
 
     def drain(self) -> None:
         """No new streams; those there are end politely, now: they would outlive any patience."""
@@ -117,13 +132,17 @@ class Stream:
         send: Send,
         *,
         head_only: bool,
+        resumes: bool,
         head: Callable[[Any], Headers],
         render: Callable[[grpc.aio.AioRpcError], Failure],
         limits: Limits,
         metrics: StreamMetrics,
     ) -> None:
-        """`head`: the headers of the reply beside the stream's own, from the backend's initial metadata."""
+        """`head`: the headers of the reply beside the stream's own, from the backend's initial metadata.
+        `resumes`: whether its client can go on with another where this one ends.
+        """
         self._head_only = head_only
+        self._idle = _AWAY if resumes else _IDLE
         self._call = call
         self._framing = framing
         self._presence = presence
@@ -135,6 +154,7 @@ class Stream:
         self._writing = asyncio.Lock()
         self._opened = False
         self._written_at = 0.0
+        self._told_at = time.monotonic()
         self._messages = 0
         self._stopped: _End | None = None
 
@@ -173,6 +193,7 @@ class Stream:
                 if self._head_only:
                     break
                 await self._write(frame)
+                self._told_at = self._written_at
                 self._messages += 1
                 self._metrics.message()
         except NoJsonForm as error:
@@ -201,18 +222,22 @@ class Stream:
         self._presence.part(self._framing.end() if failure is None else self._framing.failed(failure.body))
 
     async def _keep(self) -> None:
-        """Sends the head if nothing else does, and signs of life. Ends the stream if nobody takes them."""
+        """Sends the head if nothing else does, and signs of life. Ends the stream if nobody takes them, or it
+        has nothing to tell.
+        """
         try:
             await asyncio.sleep(self._limits.head_max_s)
             await self._open(())
             if self._head_only:
                 self.stop(*_COMPLETE)
-            while self._framing.heartbeat:
-                silent_s = time.monotonic() - self._written_at
+            while (now := time.monotonic()) - self._told_at < self._limits.idle_max_s:
+                silent_s = now - self._written_at
                 if silent_s >= self._limits.heartbeat_s:
-                    await self._write(self._framing.heartbeat)
+                    if self._framing.heartbeat:
+                        await self._write(self._framing.heartbeat)
                     silent_s = 0.0
                 await asyncio.sleep(self._limits.heartbeat_s - silent_s)
+            self.stop(*self._idle)
         except TooSlow:
             self.stop(*_SLOW)
 
@@ -256,6 +281,14 @@ def _refusal(reason: str, message: str) -> Refusal:
 _End = tuple[str, Failure | None]
 _COMPLETE: Final[_End] = ("complete", None)
 _LEFT: Final[_End] = ("left", None)
+_AWAY: Final[_End] = ("idle", None)
+_IDLE: Final[_End] = (
+    "idle",
+    _failure("UNAVAILABLE", 503, "STREAM_IDLE", "Nothing has happened here for long; ask again."),
+)
+_TOO_MANY_HELD: Final = _failure(
+    "RESOURCE_EXHAUSTED", 429, "TOO_MANY_OWN_STREAMS", "You have as many streams as one caller may have."
+)
 _SLOW: Final[_End] = (
     "slow",
     _failure("RESOURCE_EXHAUSTED", 429, "CLIENT_TOO_SLOW", "What was sent has not been fetched; resume."),

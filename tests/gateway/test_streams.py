@@ -13,6 +13,7 @@ import pytest
 
 from gateway import app, framing, http1
 from gateway.app import Settings
+from gateway.limits import Plan
 from gateway.streams import Limits
 from tests.gateway.world import Answer, Backend, Client, Seen, World
 
@@ -23,12 +24,13 @@ FOLLOW = "/v1/shelves/7:follow"
 
 
 @asynccontextmanager
-async def an_edge(world: World, backend: Backend, limits: Limits) -> AsyncIterator[Client]:
+async def an_edge(
+    world: World, backend: Backend, limits: Limits, rates: Plan | None = None
+) -> AsyncIterator[Client]:
     """An edge of its own with these limits."""
     backend.forget()
-    gateway = app.build(
-        world.files, [f"127.0.0.1:{backend.port}"], Settings(operations_port=0, drain_max_s=5, streams=limits)
-    )
+    settings = Settings(operations_port=0, drain_max_s=5, streams=limits, rates=rates)
+    gateway = app.build(world.files, [f"127.0.0.1:{backend.port}"], settings)
     async with AsyncExitStack() as stack:
         running = await stack.enter_async_context(app.running(gateway))
         http = await stack.enter_async_context(
@@ -442,6 +444,53 @@ async def test_there_are_only_so_many_streams_and_other_requests_pass(world: Wor
             assert refused.headers["retry-after"] == "1"
             assert (await edge("GET", "/v1/shelves/1")).status_code == 200
             assert "http_server_streams_open 1.0" in await metrics(edge)
+
+
+@pytest.mark.parametrize(
+    ("rates", "status"), [(Plan(), 429), (Plan(exempt=("127.0.0.0/8",)), 200), (None, 200)]
+)
+async def test_one_address_may_have_only_so_many_streams(
+    world: World, backend: Backend, rates: Plan | None, status: int
+) -> None:
+    async with an_edge(world, backend, Limits(open_per_caller_max=2), rates) as edge, asyncio.timeout(10):
+        edge.backend.answers["Follow"] = then_silence(moves(world, 1))
+        async with edge.http.stream("GET", FOLLOW) as first, edge.http.stream("GET", FOLLOW) as second:
+            lines = [response.aiter_lines() for response in (first, second)]  # kept: else httpx would leave
+            for line in lines:
+                await anext(line)
+            async with edge.http.stream("GET", FOLLOW) as third:
+                assert third.status_code == status
+                if status == 429:
+                    assert reason((await third.aread()).decode()) == "TOO_MANY_OWN_STREAMS"
+                    assert third.headers["retry-after"] == "1"
+        while "http_server_streams_open 0.0" not in await metrics(edge):
+            pass
+        async with edge.http.stream("GET", FOLLOW) as again:
+            assert again.status_code == 200, "who closes one may have another"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "end"),
+    [
+        (FOLLOW, EVENTS, ""),
+        (FOLLOW, {}, ""),
+        ("/v1/shelves/7:watch", EVENTS, "STREAM_IDLE"),
+        ("/v1/shelves/7:watch", {}, "STREAM_IDLE"),
+    ],
+)
+async def test_a_stream_that_has_nothing_to_tell_ends(
+    world: World, backend: Backend, path: str, headers: dict[str, str], end: str
+) -> None:
+    limits = Limits(head_max_s=0.01, heartbeat_s=0.05, idle_max_s=0.15)
+    async with an_edge(world, backend, limits) as edge, asyncio.timeout(10):
+        for name in ("Follow", "Watch"):
+            edge.backend.answers[name] = then_silence(nothing)
+        answer = await edge("GET", path, headers=headers)
+        assert answer.status_code == 200
+        *_, last = ["", *filter(None, answer.text.splitlines())]
+        assert (end in last) if end else "error" not in answer.text
+        await edge.backend.calls[0].cancelled.wait()
+        assert 'outcome="idle"} 1.0' in await metrics(edge)
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/x-ndjson"])
