@@ -20,7 +20,8 @@ def write(incoming: Incoming, http_method: str, route: Route | None, status: int
     if not tracing.is_on():
         return
     slow = (route is None or route.stream is None) and tracing.is_slow(duration_s)
-    if not (incoming.trace.is_sampled or status >= _FAILED or slow):
+    worth = (status >= _FAILED or slow) and tracing.takes_unasked()
+    if not (incoming.trace.is_sampled or worth):
         return
     method = http_method if http_method in _METHODS else _OTHER
     told: dict[str, Value] = {names.HTTP_METHOD: method, names.HTTP_STATUS: status}

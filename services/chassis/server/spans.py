@@ -20,9 +20,9 @@ def tracing_of(method: Method) -> Traced:
     def traced(call: RequestContext, code: str, reason: str, duration_s: float) -> None:
         if not tracing.is_on():
             return
-        failed = code in FAILURES and reason != OVERLOADED  # those are many, and alike
+        failed = code in FAILURES and reason != OVERLOADED  # shedding tells of those, together
         slow = not is_stream and tracing.is_slow(duration_s)
-        if call.trace.is_sampled or failed or slow:
+        if call.trace.is_sampled or ((failed or slow) and tracing.takes_unasked()):
             _write(path, call, code, reason, duration_s)
 
     return traced

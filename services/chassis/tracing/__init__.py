@@ -25,6 +25,9 @@ from services.kernel.errors import DomainError
 
 CANCELLED: Final = "CANCELLED"
 
+UNASKED_MAX: Final = 100
+"""Spans a second of calls that were not sampled: in an outage thousands fail, all alike."""
+
 Value = str | int | float | bool
 
 
@@ -88,6 +91,9 @@ class _Process:
 
     exporter: Exporter | None = None
     slow_s: float = TracingSettings().slow_s
+    second: int = 0
+    unasked: int = 0
+    """Written in that second although they were not sampled."""
 
 
 _process = _Process()
@@ -146,6 +152,15 @@ def is_on() -> bool:
 def is_slow(duration_s: float) -> bool:
     """Whether a call took so long that its span is written in any case."""
     return duration_s >= _process.slow_s
+
+
+def takes_unasked() -> bool:
+    """Whether there is room for the span of one more call that was not sampled."""
+    second = int(time.monotonic())
+    if second != _process.second:
+        _process.second, _process.unasked = second, 0
+    _process.unasked += 1
+    return _process.unasked <= UNASKED_MAX
 
 
 def sampled() -> TraceContext | None:

@@ -126,6 +126,16 @@ async def test_an_unsampled_call_that_is_slow_has_one_span() -> None:
     assert served(spans).error == ""
 
 
+async def test_an_outage_does_not_make_thousands_of_spans(spans: list[Span]) -> None:
+    failing = raising(errors.Unavailable())
+    async with playing(NONE, Fire=failing) as stub:
+        for _ in range(3 * tracing.UNASKED_MAX):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.Fire(Ping())
+    seconds = {span.ended_ns // 1_000_000_000 for span in spans}
+    assert 0 < len(spans) <= tracing.UNASKED_MAX * (len(seconds) + 1)
+
+
 async def test_a_stream_is_not_slow_for_being_long() -> None:
     async def watch(_request: Any, _context: Any) -> Any:
         yield Pong()

@@ -1,8 +1,10 @@
 """Who decides whether a request is sampled."""
 
 import pytest
+from pydantic import ValidationError
 
 from services.chassis.context import TraceContext
+from services.chassis.tracing.config import TracingSettings
 from services.chassis.tracing.sampling import Sampling
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -70,3 +72,20 @@ def test_of_the_flags_only_the_one_that_is_known_is_passed_on(flags: str, sample
     assert place is not None
     assert place.is_sampled is sampled
     assert str(place) == (YES if sampled else NO)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["", "http://localhost:4317", "https://otel.example:4317/", "http://[::1]:4317"]
+)
+def test_a_collector_is_named_by_its_address(endpoint: str) -> None:
+    assert TracingSettings(otlp_endpoint=endpoint).ratio == (0.05 if endpoint else 0.0)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["localhost:4317", "http://u:p@host:1", "http://host/v1/traces", "ftp://host"]
+)
+def test_what_is_no_address_is_refused_without_repeating_it(endpoint: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        TracingSettings(otlp_endpoint=endpoint)
+    [mistake] = refused.value.errors(include_input=False)
+    assert "http://localhost:4317" in mistake["msg"]
