@@ -5,9 +5,9 @@ sent none (they get their contract's) or an absurd one (it is capped), and calls
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from services.chassis.context import RequestContext
 from services.chassis.contract import Method
@@ -38,9 +38,15 @@ class Deadline:
         return in_time
 
     async def hold(self, call: RequestContext, work: Awaitable[T]) -> T:
-        """Awaits the work until the call's deadline. Raises DeadlineExceeded."""
-        scope = asyncio.timeout(self._left_s(call))
-        return await _within(scope, work)
+        """Awaits the work until the call's deadline. Raises DeadlineExceeded.
+
+        Work that comes too late, because a gate had to be waited for, is not begun.
+        """
+        left_s = self._left_s(call)
+        if left_s <= 0:
+            cast("Coroutine[Any, Any, T]", work).close()
+            raise DeadlineExceeded
+        return await _within(asyncio.timeout(left_s), work)
 
     def _left_s(self, call: RequestContext) -> float:
         assert call.deadline is not None

@@ -11,10 +11,11 @@ import pytest
 from google.rpc import error_details_pb2
 
 from services.chassis import context, status, telemetry
-from services.chassis.contract import ContractError
+from services.chassis.contract import ContractError, Method
 from services.chassis.metrics import Metrics
 from services.chassis.server import Onion
 from services.chassis.server.access import Everyone
+from services.chassis.server.gate import Guard
 from services.chassis.testing import serving
 from services.kernel import errors
 from services.kernel.clock import SystemClock
@@ -237,6 +238,32 @@ async def test_a_call_without_a_deadline_gets_its_contracts_and_is_held_to_it() 
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert status.reason(error) == "DEADLINE_EXCEEDED"
     assert ended.is_set()
+
+
+class SlowDoor:
+    """Lets everybody in, later than a call of Quick may take."""
+
+    def guard(self, method: Method) -> Guard:
+        async def later() -> None:
+            await asyncio.sleep(1.1 * method.deadline_s)
+
+        return lambda _request, _call, _context: later()
+
+
+async def test_a_handler_is_not_begun_when_its_time_went_by_at_a_gate() -> None:
+    begun = []
+
+    async def handler(_request: Any, _context: Any) -> Any:
+        begun.append(True)
+        return Pong()
+
+    handlers = {"Quick": handler}
+    async with serving(
+        (playground.add_to_server, handlers), files=[playground.FILE], access=SlowDoor()
+    ) as channel:
+        error = await refusal(bare(Stub(channel), "Quick")(b""))
+    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert begun == []
 
 
 async def test_a_handlers_own_timeout_is_not_mistaken_for_the_deadline() -> None:
