@@ -202,6 +202,8 @@ async def played(shows: Sequence[Show], folder: Path, *, progress: Tell, tell: T
             result.failure = f"{type(error).__name__}: {error}"
         result.seconds = time.monotonic() - began
         tell(f"show {show.name}: {'held' if result.holds else 'NOT HELD'} ({result.seconds:.0f} s)")
+        for line in filter(None, (result.failure, *missed(result.figures))):
+            tell(f"  {line}")
         results.append(result)
     return results
 
