@@ -1,6 +1,7 @@
 """The RPCs of orders against a real server, with neighbours and participants of the test's own."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -684,23 +685,21 @@ async def test_an_order_keeps_the_capture_of_the_moment_it_was_accepted(shop: Sh
 
 async def test_orders_accepted_while_the_flag_flips_are_each_of_one_kind(shop: Shop) -> None:
     async def flip() -> None:
-        for number in range(40):
-            shop.capture_on(Capture.SHIPMENT if number % 2 else Capture.CONFIRM)
+        for capture in itertools.cycle(Capture):
+            shop.capture_on(capture)
             await asyncio.sleep(0)
 
+    accepted = [await shop.orders.CreateOrder(wanted()), await held(shop, request_id="r2")]
     flipping = asyncio.create_task(flip())
-    orders = await asyncio.gather(
-        *(shop.orders.CreateOrder(wanted(request_id=f"r{number}")) for number in range(40))
+    accepted += await asyncio.gather(
+        *(shop.orders.CreateOrder(wanted(request_id=f"f{number}")) for number in range(40))
     )
-    await flipping
-    assert {order.capture for order in orders} == {
-        events_pb.CAPTURE_ON_CONFIRM,
-        events_pb.CAPTURE_ON_SHIPMENT,
-    }
+    flipping.cancel()
+    orders = [await settled(shop, order.order_id, pb.Order.STATE_CONFIRMED) for order in accepted]
+    assert [order.capture for order in orders] == [order.capture for order in accepted]
     for order in orders:
-        events = (
-            await shop.orders.ListOrderEvents(pb.ListOrderEventsRequest(order_id=order.order_id))
-        ).events
+        request = pb.ListOrderEventsRequest(order_id=order.order_id)
+        events = (await shop.orders.ListOrderEvents(request)).events
         steps = [event.step_done.step for event in events if event.HasField("step_done")]
         is_paid = order.capture == events_pb.CAPTURE_ON_CONFIRM
         assert events[0].placed.capture == order.capture
