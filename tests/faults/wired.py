@@ -12,9 +12,12 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.cli.data_folder import SERVICES
+from services.order.config import OrderSettings
 from tests.faults.proxy import Proxy
 from tests.faults.scene import Scene, shop_in
 from tests.faults.witness import Witness
+
+PATIENCE: Final = ("backoff_base_s", "backoff_max_s")
 
 Way = tuple[str, str]
 """Who calls, and whom."""
@@ -93,10 +96,11 @@ class Figures:
 
 
 @asynccontextmanager
-async def wired(home: Path, *, server: str = "") -> AsyncIterator[Wired]:
+async def wired(home: Path, *, server: str = "", is_hasty: bool = True) -> AsyncIterator[Wired]:
     """A new shop with a buyer and something to buy, every way open.
 
-    `server` is the address of a PostgreSQL server that is to have its databases.
+    `server` is the address of a PostgreSQL server that is to have its databases. Unless it is hasty, orders
+    that have to wait do so for as long as they do in real shops.
     """
     scenes: list[Scene] = []
 
@@ -112,6 +116,8 @@ async def wired(home: Path, *, server: str = "") -> AsyncIterator[Wired]:
             for way in (*WAYS, *([(EVERYONE, DATABASE)] if server else []))
         }
         told = _told(ways, server)
+        if not is_hasty:
+            told["order"] |= {f"BODEGA_ORDER__{name}".upper(): _default(name) for name in PATIENCE}
         scenes.append(Scene(shop_in(home, environment=told, backends=_backends(ways), database=server), home))
         (scene,) = scenes
         try:
@@ -138,6 +144,10 @@ def _told(ways: Mapping[Way, Proxy], server: str) -> dict[str, dict[str, str]]:
             elif caller == name:
                 tell(name, f"{callee}_target", way.address)
     return told
+
+
+def _default(setting: str) -> str:
+    return str(OrderSettings.model_fields[setting].default)
 
 
 def _by(way: Proxy, server: str, *, database: str) -> str:

@@ -35,7 +35,7 @@ def _in_a_shop(
     """In a new shop, in which every invariant must hold in the end."""
 
     async def run(home: Path) -> Sequence[Figure]:
-        async with wired(home) as stage:
+        async with wired(home, is_hasty=False) as stage:
             figures = await play(stage)
             await stage.scene.everything_holds()
             return figures
@@ -50,7 +50,7 @@ def _in_a_shop_on_postgresql(
 
     async def run(home: Path) -> Sequence[Figure]:
         with postgres_server.running() as administrator:
-            async with wired(home, server=administrator.rpartition("/")[0]) as stage:
+            async with wired(home, server=administrator.rpartition("/")[0], is_hasty=False) as stage:
                 return await play(stage)
 
     return run
