@@ -106,6 +106,9 @@ _TROUBLE: Final = {
 class Silence(psycopg.OperationalError):
     """Nothing was heard from the server."""
 
+    def __init__(self) -> None:
+        super().__init__("nothing was heard from the server")
+
 
 class _Whole(Loader):
     """Sums of bigint come as numeric; ours have no fraction."""
