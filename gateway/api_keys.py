@@ -16,6 +16,7 @@ from bodega.user.v1.api_key_pb2 import ExchangeApiKeyRequest, ExchangeApiKeyResp
 
 from services.kernel import errors
 from services.kernel.clock import Clock
+from services.kernel.recent import Recent
 
 EXCHANGE_RPC: Final = "/bodega.user.v1.ApiKeyService/ExchangeApiKey"
 EXCHANGE_MAX_S: Final = 2.0
@@ -57,7 +58,7 @@ class ApiKeys:
     def __init__(self, exchange: Exchange, clock: Clock) -> None:
         self._exchange = exchange
         self._monotonic = clock.monotonic
-        self._kept: dict[bytes, _Kept] = {}
+        self._kept: Recent[bytes, _Kept] = Recent(REMEMBERED_MAX)
         self._asking: dict[bytes, asyncio.Task[_Kept]] = {}
 
     async def token(self, key: str) -> str:
@@ -93,9 +94,6 @@ class ApiKeys:
         del self._asking[digest]
         if task.cancelled() or task.exception() is not None:
             return  # nothing is known of the key; the next one asks again
-        self._kept.pop(digest, None)
-        while len(self._kept) >= REMEMBERED_MAX:
-            del self._kept[next(iter(self._kept))]
         self._kept[digest] = task.result()
 
 

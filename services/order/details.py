@@ -6,7 +6,6 @@ nothing else: it is shown as it was seen last, or as unavailable.
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from datetime import UTC
 from typing import Final, TypeVar
@@ -20,6 +19,7 @@ from bodega.user.v1 import user_pb2, user_pb2_grpc
 from services.chassis import context as request_context
 from services.chassis import wire
 from services.kernel.clock import Clock
+from services.kernel.recent import Recent
 
 SHARE: Final = 0.7  # of what is left of the deadline, for all parts together; the rest is for answering
 SHARE_MAX_S: Final = 1.5  # nobody looks at a page for longer
@@ -44,7 +44,7 @@ class Details:
         self._inventory = inventory
         self._payment = payment
         self._clock = clock
-        self._last_seen: OrderedDict[str, pb.BuyerPart | pb.StockPart | pb.PaymentPart] = OrderedDict()
+        self._last_seen: Recent[str, pb.BuyerPart | pb.StockPart | pb.PaymentPart] = Recent(REMEMBERED_MAX)
 
     async def gathered(self, order: pb.Order) -> pb.OrderDetails:
         """The order with all its parts. Never fails because of a neighbour."""
@@ -85,7 +85,7 @@ class Details:
             return self._as_last_seen(name, missing)
         part.freshness = pb.FRESHNESS_FRESH
         part.read_time.CopyFrom(wire.timestamp(self._clock.now()))
-        self._remember(name, part)
+        self._last_seen[name] = part
         return part
 
     def _as_last_seen(self, name: str, missing: P) -> P:
@@ -99,12 +99,6 @@ class Details:
         age = self._clock.now() - seen.read_time.ToDatetime(UTC)
         request_context.note_stale(age.total_seconds())
         return stale
-
-    def _remember(self, name: str, part: P) -> None:
-        self._last_seen[name] = part
-        self._last_seen.move_to_end(name)
-        if len(self._last_seen) > REMEMBERED_MAX:
-            self._last_seen.popitem(last=False)
 
     async def _buyer(self, order: pb.Order, budget_s: float) -> pb.BuyerPart:
         user = await self._users.GetUser(user_pb2.GetUserRequest(user_id=order.user_id), timeout=budget_s)

@@ -7,9 +7,9 @@ import grpc
 import pytest
 from grpc.aio import AioRpcError, Metadata
 
-from gateway import api_keys
 from gateway.api_keys import BEFORE_EXPIRY_S, KEY_CHARS_MAX, REFUSAL_KEPT_S, ApiKeys, InvalidApiKey
 from services.chassis.testing import FakeClock
+from services.kernel.recent import Recent
 
 GOOD_FOR_S = 300.0
 
@@ -102,7 +102,7 @@ async def test_what_can_be_no_key_is_not_asked_about(keys: ApiKeys, exchange: Ex
 async def test_guesses_do_not_fill_the_memory(
     keys: ApiKeys, exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_keys, "REMEMBERED_MAX", 10)
+    monkeypatch.setattr(keys, "_kept", Recent(10))
     for number in range(50):
         await keys.token(f"k{number}")
     kept: dict[Any, Any] = vars(keys)["_kept"]

@@ -3,7 +3,6 @@
 The request at hand is told how old the reply was: see `context.note_stale`.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +12,7 @@ from services.chassis import context, status
 from services.chassis.client.layer import Outgoing, Send
 from services.chassis.contract import Method
 from services.chassis.metrics import Metrics
+from services.kernel.recent import Recent
 
 REPLIES_MAX: Final = 1000  # per target: those that many ask for, not everything there is
 REPLY_BYTES_MAX: Final = 64 * 1024  # so that all of them are 64 MB at the very worst
@@ -31,7 +31,7 @@ class Fallback:
     def __init__(self, metrics: Metrics, monotonic: Callable[[], float]) -> None:
         self._metrics = metrics
         self._monotonic = monotonic
-        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._kept: Recent[Hashable, _Kept] = Recent(REPLIES_MAX)
 
     def around(self, method: Method, inner: Send) -> Send:
         if not method.cache_s:
@@ -62,9 +62,6 @@ class Fallback:
             self._kept.pop(key, None)  # it is not the last one any more
             return
         self._kept[key] = _Kept(raw, self._monotonic())
-        self._kept.move_to_end(key)
-        if len(self._kept) > REPLIES_MAX:
-            self._kept.popitem(last=False)
 
 
 def _key(method: Method, call: Outgoing) -> Hashable:

@@ -12,6 +12,7 @@ import jwt
 from services.chassis.identity.caller import Caller
 from services.chassis.identity.keys import Keys
 from services.kernel.clock import Clock
+from services.kernel.recent import Recent
 
 TOKEN_CHARS_MAX: Final = 4096  # ours have 600; a longer one is no reason to do work
 REMEMBERED_MAX: Final = 4096  # some 6 MB; the oldest go first
@@ -68,7 +69,7 @@ class Tokens:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._issuers: dict[str, Issuer] = {}
-        self._verified: dict[str, tuple[Caller, float]] = {}
+        self._verified: Recent[str, tuple[Caller, float]] = Recent(REMEMBERED_MAX)
 
     def trust(self, issuer: Issuer) -> None:
         """Takes this issuer's word from now on. What its keys verified is forgotten when one is withdrawn."""
@@ -82,8 +83,6 @@ class Tokens:
             return known[0]
         now = self._clock.now().timestamp()
         caller, expires = self._checked(token, now)
-        if len(self._verified) >= REMEMBERED_MAX:
-            del self._verified[next(iter(self._verified))]
         self._verified[token] = caller, self._clock.monotonic() + expires - now
         return caller
 
