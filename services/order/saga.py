@@ -227,6 +227,8 @@ class Saga:
         leased_until = self._clock.now() + LEASE
 
         def append(tx: Transaction) -> Order:
+            if not order.pending_events:
+                tx.orders.expect(order)  # what was asked for meanwhile must not lose its drive to our `end`
             saved = tx.orders.save(order)
             if saved.is_settled:
                 tx.drives.end(saved.id)

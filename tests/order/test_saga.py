@@ -15,6 +15,7 @@ from services.chassis.storage.database import Store
 from services.chassis.storage.session import Session
 from services.kernel.clock import SystemClock
 from services.order import domain, facts
+from services.order import saga as saga_module
 from services.order.domain import FORWARD, State
 from services.order.facts import Capture, Step, StepGivenUp, StepRefused
 from services.order.participants import Answer, Done, Participants, Refused, Unknown
@@ -304,6 +305,28 @@ async def move(store: Store[Transaction], saga: Saga, change: Callable[[domain.O
 
 def take_payment(order: domain.Order) -> domain.Order:
     return order.take_payment(at=datetime.now(UTC))
+
+
+async def test_what_is_asked_for_just_as_the_order_settles_is_not_forgotten(
+    store: Store[Transaction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saga = saga_of(store, participants := ScriptedParticipants())
+    append, asked = saga._append, asyncio.Event()
+
+    async def then_ship(order: domain.Order) -> domain.Order:
+        saved = await append(order)
+        if saved.is_settled and not asked.is_set():
+            await move(store, saga, take_payment)
+            asked.set()
+        return saved
+
+    monkeypatch.setattr(saga_module, "QUICK_S", -1.0)  # every outcome is written at once, the last one too
+    monkeypatch.setattr(saga, "_append", then_ship)
+    async with running(saga):
+        saga.take(await accept(store, saga, Capture.SHIPMENT))
+        await asyncio.wait_for(asked.wait(), 10)
+        assert (await ended(store, saga)).is_captured
+    assert participants.steps == list(FORWARD)
 
 
 async def test_an_order_that_is_paid_when_shipped_is_charged_when_it_is_to_be(
