@@ -53,7 +53,7 @@ async def test_request_call_and_server_are_one_line(spans: list[Span]) -> None:
         with context.working_on(RequestContext(AT_HAND)):
             await stub.Read(Ping())
     made, served = the(Kind.CLIENT, spans), the(Kind.SERVER, spans)
-    assert made.parent_id == AT_HAND.span_id
+    assert made.parent_id == AT_HAND.span_id != made.trace.span_id
     assert served.parent_id == made.trace.span_id
     assert {made.trace.trace_id, served.trace.trace_id} == {AT_HAND.trace_id}
     assert made.name == served.name == f"{playground.SERVICE}/Read"
