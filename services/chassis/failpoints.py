@@ -143,7 +143,10 @@ def configure(text: str, *, production: bool) -> None:
     """
     if text.strip() and production:
         raise FailpointsRefused("failpoints are set, but they have no business in production")
-    _set(_known(text))
+    wanted = _known(text)
+    with _one_visitor:
+        _heed_file()  # what it says by now came before
+        _set(wanted)
 
 
 def follow(path: Path | None, *, production: bool) -> None:

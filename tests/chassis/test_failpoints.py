@@ -85,6 +85,16 @@ def test_a_file_counts_from_the_moment_it_is_written(tmp_path: Path) -> None:
     assert seconds_at("shop.open.before") < 0.05
 
 
+def test_what_is_set_stands_until_the_file_is_written_again(tmp_path: Path) -> None:
+    file = tmp_path / "failpoints"
+    replaced(file, "shop.open.before=error(UNAVAILABLE)")
+    failpoints.follow(file, production=False)
+    failpoints.configure("shop.open.after=error(UNAVAILABLE)", production=False)
+    assert [raises_at("shop.open.before"), raises_at("shop.open.after")] == [False, True]
+    replaced(file, "shop.open.before=error(UNAVAILABLE)")
+    assert [raises_at("shop.open.before"), raises_at("shop.open.after")] == [True, False]
+
+
 def test_production_follows_no_file(tmp_path: Path) -> None:
     with pytest.raises(FailpointsRefused, match="production"):
         failpoints.follow(tmp_path / "failpoints", production=True)
