@@ -78,6 +78,8 @@ _ASKING: Final = (
     ("statement_timeout", "600ms"),
 )
 
+_AUDIT_MAX: Final = "10min"  # tables of millions of rows take minutes
+
 _WRITING: Final = (
     ("synchronous_commit", "on"),  # an answered commit survives a power cut, whatever the server's default
     # Serializable transactions note what they have read. A scan notes the whole table, and small tables are
@@ -187,7 +189,9 @@ class Postgresql:
 
     def auditor(self) -> Connection:
         """The same for SQLAlchemy and for questions that take their time: whole tables are read."""
-        connection = self._connect(_OPTIONS + _READING)
+        # Of several databases one is read at a time, and the others' snapshots have to stay.
+        patient = ("idle_in_transaction_session_timeout", _AUDIT_MAX)
+        connection = self._connect((*_OPTIONS, *_READING, patient))
         connection.heard_within_s = math.inf
         connection.row_factory = tuple_row
         return connection
