@@ -52,6 +52,7 @@ class Ward:
         "_room",
         "_share",
         "_slow_s",
+        "_waits",
     )
 
     def __init__(
@@ -66,6 +67,7 @@ class Ward:
         self._share = SHARE * SHARES[priority_of(method)]
         self._slow_s = SLOW_SHARE * method.deadline_s
         self._is_ours = method.policy is not None
+        self._waits = method.waits
 
     def enter(self, now: float) -> int:
         """What to tell `leave` of a call that may be made. Raises CircuitOpen or BulkheadFull."""
@@ -93,10 +95,10 @@ class Ward:
         """Whether a call that ended so, after so long, speaks of a backend that fails."""
         is_slow = took_s >= self._slow_s
         if error is None:
-            return is_slow and self._is_ours  # of others nobody knows what is slow
+            return is_slow and self._is_ours and not self._waits  # of others nobody knows what is slow
         if error.code() in _ANSWERS:
             return is_slow
-        return tells_of(dropped(error) if is_dropped(error) else error, is_slow=is_slow)
+        return tells_of(dropped(error) if is_dropped(error) else error, is_slow=is_slow, waits=self._waits)
 
 
 class Isolation:

@@ -63,6 +63,11 @@ class Method:
         return self.deadline_max_s if self.is_stream else DEADLINE_DEFAULT_S
 
     @cached_property
+    def waits(self) -> bool:
+        """Whether it may be answered late although its service is well."""
+        return self.policy is not None and self.policy.waits
+
+    @cached_property
     def deadline_max_s(self) -> float:
         """Seconds a call is given at most, whatever anybody says."""
         return STREAM_DEADLINE_MAX_S if self.is_stream else DEADLINE_MAX_S

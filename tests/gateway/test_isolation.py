@@ -8,12 +8,13 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from bodega.order.v1 import order_pb2
 
 from gateway import app
 from gateway.app import Settings
 from gateway.isolation import SHARE, Isolation, Ward
 from gateway.site import Site
-from services.chassis import status, telemetry
+from services.chassis import contract, status, telemetry
 from services.chassis.client.dropped import DROPPED
 from services.chassis.client.unsent import CircuitOpen
 from services.chassis.metrics import Metrics
@@ -240,6 +241,22 @@ async def test_what_speaks_of_a_backend_that_fails(
     world: World, error: Any, took_s: float, failing: Any
 ) -> None:
     assert ward(world, "/edge.v1.Shelves/GetShelf").judge(error, took_s) is failing
+
+
+@pytest.mark.parametrize(
+    ("error", "took_s", "failing"),
+    [
+        (None, 9.5, False),
+        (failure(CODE.ABORTED), 9.5, False),
+        (failure(CODE.UNAVAILABLE), 9.5, True),
+        (failure(CODE.DEADLINE_EXCEEDED), 9.9, True),
+    ],
+)
+async def test_who_waits_for_an_order_that_takes_long_closes_no_door(
+    error: Any, took_s: float, failing: Any
+) -> None:
+    create = contract.by_path(order_pb2.DESCRIPTOR)["/bodega.order.v1.OrderService/CreateOrder"]
+    assert Isolation(Metrics(), Limiter()).ward("order", create).judge(error, took_s) is failing
 
 
 async def test_what_the_edge_asks_for_itself_is_guarded_too(world: World) -> None:

@@ -1,7 +1,8 @@
 """Leaves alone for a moment what keeps failing, method by method: see `policy.circuit`.
 
 A failure is no answer, a bug's answer, or an answer after most of the time that the contract gives. Refusals
-are answers. A caller who left, or whose own time was short, says nothing.
+are answers. A caller who left, or whose own time was short, says nothing; nor does a late answer of a method
+that `waits`, as its contract says.
 """
 
 from collections.abc import Callable
@@ -70,7 +71,7 @@ class Breaker:
 
     def around(self, method: Method, inner: Send) -> Send:
         watched, monotonic = self.of(method), self._monotonic
-        slow_s = SLOW_SHARE * method.deadline_s
+        slow_s, waits = SLOW_SHARE * method.deadline_s, method.waits
 
         async def guarded(call: Outgoing) -> Any:
             begun = monotonic()
@@ -81,9 +82,9 @@ class Breaker:
             failed: bool | None = None
             try:
                 reply = await inner(call)
-                failed = monotonic() - begun >= slow_s
+                failed = not waits and monotonic() - begun >= slow_s
             except grpc.aio.AioRpcError as error:
-                failed = tells_of(error, is_slow=monotonic() - begun >= slow_s)
+                failed = tells_of(error, is_slow=monotonic() - begun >= slow_s, waits=waits)
                 raise
             else:
                 return reply
@@ -109,7 +110,7 @@ class Breaker:
         ).inc()
 
 
-def tells_of(error: grpc.aio.AioRpcError, *, is_slow: bool) -> bool | None:
+def tells_of(error: grpc.aio.AioRpcError, *, is_slow: bool, waits: bool) -> bool | None:
     """Whether an error speaks of a failing neighbour; None: it says nothing of it."""
     code = error.code()
     if code in _FAILURES:
@@ -118,4 +119,4 @@ def tells_of(error: grpc.aio.AioRpcError, *, is_slow: bool) -> bool | None:
         return status.reason(error) != OVERLOADED or is_slow
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return True if is_slow else None  # else it was the caller's own time that was short
-    return None if code is grpc.StatusCode.CANCELLED else is_slow
+    return None if code is grpc.StatusCode.CANCELLED else is_slow and not waits

@@ -26,23 +26,23 @@ from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62odega/policy/v1/policy.proto\x12\x10\x62odega.policy.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\x80\x03\n\x0cMethodPolicy\x12\x30\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x18.bodega.policy.v1.AccessR\x06\x61\x63\x63\x65ss\x12\x35\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64\x65\x61\x64line\x12\x36\n\x08priority\x18\x03 \x01(\x0e\x32\x1a.bodega.policy.v1.PriorityR\x08priority\x12/\n\x05\x63\x61\x63he\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05\x63\x61\x63he\x12\x18\n\x07\x63reated\x18\x05 \x01(\tR\x07\x63reated\x12#\n\rstream_cursor\x18\x06 \x01(\tR\x0cstreamCursor\x12!\n\x0cresume_field\x18\x07 \x01(\tR\x0bresumeField\x12<\n\x0brate_limits\x18\x08 \x03(\x0b\x32\x1b.bodega.policy.v1.RateLimitR\nrateLimits\"\xbd\x01\n\tRateLimit\x12\x1a\n\x08requests\x18\x01 \x01(\rR\x08requests\x12+\n\x03per\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03per\x12.\n\x02\x62y\x18\x03 \x01(\x0e\x32\x1e.bodega.policy.v1.RateLimit.ByR\x02\x62y\"7\n\x02\x42y\x12\x12\n\x0e\x42Y_UNSPECIFIED\x10\x00\x12\x0e\n\nBY_ADDRESS\x10\x01\x12\r\n\tBY_CALLER\x10\x02\"\xcb\x01\n\x06\x41\x63\x63\x65ss\x12\x16\n\x06public\x18\x01 \x01(\x08R\x06public\x12\x1b\n\tsigned_in\x18\x02 \x01(\x08R\x08signedIn\x12\x14\n\x05owner\x18\x03 \x01(\tR\x05owner\x12*\n\x11owner_of_resource\x18\x04 \x01(\x08R\x0fownerOfResource\x12,\n\x05roles\x18\x05 \x03(\x0e\x32\x16.bodega.policy.v1.RoleR\x05roles\x12\x1c\n\tworkloads\x18\x06 \x03(\tR\tworkloads*e\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n\rROLE_CUSTOMER\x10\x01\x12\x10\n\x0cROLE_SUPPORT\x10\x02\x12\x12\n\x0eROLE_WAREHOUSE\x10\x03\x12\x0e\n\nROLE_ADMIN\x10\x04*h\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x15\n\x11PRIORITY_CRITICAL\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x16\n\x12PRIORITY_SHEDDABLE\x10\x03:X\n\x06method\x12\x1e.google.protobuf.MethodOptions\x18\xc3\x95\x03 \x01(\x0b\x32\x1e.bodega.policy.v1.MethodPolicyR\x06methodb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62odega/policy/v1/policy.proto\x12\x10\x62odega.policy.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\x96\x03\n\x0cMethodPolicy\x12\x30\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x18.bodega.policy.v1.AccessR\x06\x61\x63\x63\x65ss\x12\x35\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64\x65\x61\x64line\x12\x36\n\x08priority\x18\x03 \x01(\x0e\x32\x1a.bodega.policy.v1.PriorityR\x08priority\x12/\n\x05\x63\x61\x63he\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05\x63\x61\x63he\x12\x18\n\x07\x63reated\x18\x05 \x01(\tR\x07\x63reated\x12#\n\rstream_cursor\x18\x06 \x01(\tR\x0cstreamCursor\x12!\n\x0cresume_field\x18\x07 \x01(\tR\x0bresumeField\x12<\n\x0brate_limits\x18\x08 \x03(\x0b\x32\x1b.bodega.policy.v1.RateLimitR\nrateLimits\x12\x14\n\x05waits\x18\t \x01(\x08R\x05waits\"\xbd\x01\n\tRateLimit\x12\x1a\n\x08requests\x18\x01 \x01(\rR\x08requests\x12+\n\x03per\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03per\x12.\n\x02\x62y\x18\x03 \x01(\x0e\x32\x1e.bodega.policy.v1.RateLimit.ByR\x02\x62y\"7\n\x02\x42y\x12\x12\n\x0e\x42Y_UNSPECIFIED\x10\x00\x12\x0e\n\nBY_ADDRESS\x10\x01\x12\r\n\tBY_CALLER\x10\x02\"\xcb\x01\n\x06\x41\x63\x63\x65ss\x12\x16\n\x06public\x18\x01 \x01(\x08R\x06public\x12\x1b\n\tsigned_in\x18\x02 \x01(\x08R\x08signedIn\x12\x14\n\x05owner\x18\x03 \x01(\tR\x05owner\x12*\n\x11owner_of_resource\x18\x04 \x01(\x08R\x0fownerOfResource\x12,\n\x05roles\x18\x05 \x03(\x0e\x32\x16.bodega.policy.v1.RoleR\x05roles\x12\x1c\n\tworkloads\x18\x06 \x03(\tR\tworkloads*e\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n\rROLE_CUSTOMER\x10\x01\x12\x10\n\x0cROLE_SUPPORT\x10\x02\x12\x12\n\x0eROLE_WAREHOUSE\x10\x03\x12\x0e\n\nROLE_ADMIN\x10\x04*h\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x15\n\x11PRIORITY_CRITICAL\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x16\n\x12PRIORITY_SHEDDABLE\x10\x03:X\n\x06method\x12\x1e.google.protobuf.MethodOptions\x18\xc3\x95\x03 \x01(\x0b\x32\x1e.bodega.policy.v1.MethodPolicyR\x06methodb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bodega.policy.v1.policy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=902
-  _globals['_ROLE']._serialized_end=1003
-  _globals['_PRIORITY']._serialized_start=1005
-  _globals['_PRIORITY']._serialized_end=1109
+  _globals['_ROLE']._serialized_start=924
+  _globals['_ROLE']._serialized_end=1025
+  _globals['_PRIORITY']._serialized_start=1027
+  _globals['_PRIORITY']._serialized_end=1131
   _globals['_METHODPOLICY']._serialized_start=118
-  _globals['_METHODPOLICY']._serialized_end=502
-  _globals['_RATELIMIT']._serialized_start=505
-  _globals['_RATELIMIT']._serialized_end=694
-  _globals['_RATELIMIT_BY']._serialized_start=639
-  _globals['_RATELIMIT_BY']._serialized_end=694
-  _globals['_ACCESS']._serialized_start=697
-  _globals['_ACCESS']._serialized_end=900
+  _globals['_METHODPOLICY']._serialized_end=524
+  _globals['_RATELIMIT']._serialized_start=527
+  _globals['_RATELIMIT']._serialized_end=716
+  _globals['_RATELIMIT_BY']._serialized_start=661
+  _globals['_RATELIMIT_BY']._serialized_end=716
+  _globals['_ACCESS']._serialized_start=719
+  _globals['_ACCESS']._serialized_end=922
 # @@protoc_insertion_point(module_scope)

@@ -100,6 +100,7 @@ class MethodPolicy(_message.Message):
     STREAM_CURSOR_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_FIELD_NUMBER: _builtins.int
     RATE_LIMITS_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
     priority: Global___Priority.ValueType
     """Who goes first when there is more work than time."""
     created: _builtins.str
@@ -113,6 +114,10 @@ class MethodPolicy(_message.Message):
     resume_field: _builtins.str
     """Path of the request field that says after which message a stream resumes, e.g. `after_version`. The REST edge
     fills it from `Last-Event-ID`.
+    """
+    waits: _builtins.bool
+    """Whether a call may wait until its deadline is near for something that takes as long as it takes, e.g. for an order to
+    settle: that it is answered late then says nothing against the service.
     """
     @_builtins.property
     def access(self) -> Global___Access:
@@ -143,10 +148,11 @@ class MethodPolicy(_message.Message):
         stream_cursor: _builtins.str = ...,
         resume_field: _builtins.str = ...,
         rate_limits: _abc.Iterable[Global___RateLimit] | None = ...,
+        waits: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cache", b"cache", "deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cache", b"cache", "created", b"created", "deadline", b"deadline", "priority", b"priority", "rate_limits", b"rate_limits", "resume_field", b"resume_field", "stream_cursor", b"stream_cursor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cache", b"cache", "created", b"created", "deadline", b"deadline", "priority", b"priority", "rate_limits", b"rate_limits", "resume_field", b"resume_field", "stream_cursor", b"stream_cursor", "waits", b"waits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
