@@ -111,9 +111,10 @@ class Crowd:
         """Visits begun then, of that kind if one is given."""
         return [one for one in self.visits if began <= one.began < until and kind in ("", one.kind)]
 
-    async def order(self) -> Visit:
+    async def order(self, *, timeout_s: float | None = None, trace: TraceContext | None = None) -> Visit:
         """Places one and does not wait for what becomes of it."""
-        return await self.ask(ORDER, "POST", "/orders", self.scene.order_body(wait=False))
+        body = self.scene.order_body(wait=False)
+        return await self.ask(ORDER, "POST", "/orders", body, timeout_s=timeout_s, trace=trace)
 
     async def details(self, *, timeout_s: float | None = None, trace: TraceContext | None = None) -> Visit:
         """Of an order that is settled and paid for: its parts are with four services."""

@@ -82,6 +82,12 @@ async def fails(stage: Wired, what: Failing, lengths: Lengths) -> Sequence[Figur
             (len(asked) - (_openers(asked) if lengths.is_brief else 0)) / len(users),
             at_most=AMPLIFICATION_MAX,
         ),
+        Figure(
+            f"busiest second at {callee} in the second half of this",
+            peak_per_s(seen.at for seen in asked if seen.at > (failed + returned) / 2),
+            "requests",
+            at_most=2 * circuit.DEFAULT.probes * len({seen.method for seen in asked}),
+        ),
         Figure("orders accepted meanwhile", sum(one.is_good for one in users if one.kind == ORDER)),
         unanswered(one for one in users if one.kind in what.answered),
         Figure(
