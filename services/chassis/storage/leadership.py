@@ -118,13 +118,14 @@ class Leads:
         self._close()
 
     async def _give_up(self, lead: Elected) -> None:
-        if not self._wanted and self._keeper is not None:
-            self._news.set()  # it closes the connection, and with that ends whatever we held
-            await asyncio.wait({self._keeper})
-        elif lead.won.is_set() and not lead.lost.is_set():
+        if lead.won.is_set() and not lead.lost.is_set():
             with suppress(self._database.driver_error):
                 await asyncio.to_thread(self._release, lead.name)
         lead.lost.set()
+        # The last one sees the connection closed, unless somebody wants a lead again meanwhile.
+        while not self._wanted and self._keeper is not None:
+            self._news.set()
+            await asyncio.wait({self._keeper}, timeout=TRY_EVERY_S)
 
     async def _alive(self) -> None:
         """Says so to the server, or learns that it has given us up."""
@@ -145,20 +146,21 @@ class Leads:
     # What follows runs in threads, but for closing what has broken; the driver lets in one at a time.
 
     def _try(self, name: str) -> bool:
-        if self._connection is None:
-            self._connection = self._database.leader()
-        row = self._connection.execute(
+        connection = self._connection  # which may be lost, and None, at any moment
+        if connection is None:
+            connection = self._connection = self._database.leader()
+        row = connection.execute(
             "SELECT pg_try_advisory_lock(%s, %s) AS ours", self._database.lock_key(name)
         ).fetchone()
         return row is not None and bool(row["ours"])
 
     def _release(self, name: str) -> None:
-        if self._connection is not None:
-            self._connection.execute("SELECT pg_advisory_unlock(%s, %s)", self._database.lock_key(name))
+        if (connection := self._connection) is not None:
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", self._database.lock_key(name))
 
     def _say_something(self) -> None:
-        if self._connection is not None:
-            self._connection.execute("SELECT 1")
+        if (connection := self._connection) is not None:
+            connection.execute("SELECT 1")
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None

@@ -247,6 +247,32 @@ async def test_several_leads_are_one_connection(store: Notes, url: str) -> None:
     await until(lambda: not _leaders(url))
 
 
+async def test_who_gives_up_the_last_lead_is_not_held_up_by_who_wants_one_just_then(
+    store: Notes, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert store._leads is not None
+    busy, go_on, says = asyncio.Event(), asyncio.Event(), store._leads._alive
+
+    async def long() -> None:
+        busy.set()
+        await go_on.wait()
+        await says()
+
+    async with AsyncExitStack() as relay, replica(url) as other:
+        await relay.enter_async_context(store.leading("relay"))
+        monkeypatch.setattr(store._leads, "_alive", long)
+        await busy.wait()
+        leaving = asyncio.create_task(relay.aclose())
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10), AsyncExitStack() as sweeper:
+            wanting = asyncio.create_task(sweeper.enter_async_context(store.leading("sweeper")))
+            await asyncio.sleep(0)
+            go_on.set()
+            await wanting
+            await leaving
+            await _lead(other)
+
+
 async def test_sums_are_whole_numbers(store: Notes) -> None:
     total = Statement(sa.select(sa.func.sum(sa.cast(sa.literal_column("3"), sa.BigInteger)).label("sum")))
     row = await store.look(lambda session: session.one(total))
