@@ -8,11 +8,12 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import orjson
+import sqlalchemy as sa
 from google.protobuf.message import Message
 
 from services.kernel import errors
@@ -30,6 +31,8 @@ _SEARCH_BYTES: Final = (
 _MAC_BYTES: Final = 16
 
 Cursor = list[str | int]
+Fetch = Callable[[sa.Select[Any]], Awaitable[Sequence[sa.RowMapping]]]
+"""A store's `fetch`."""
 
 
 class InvalidPageToken(errors.Invalid):
@@ -89,6 +92,17 @@ class Pages:
             return rows, ""
         page = rows[:size]
         return page, self._token(request, key(page[-1]))
+
+    async def newest_first(
+        self, request: ListRequest, query: sa.Select[Any], by: Sequence[sa.Column[Any]], fetch: Fetch
+    ) -> tuple[Sequence[sa.RowMapping], str]:
+        """A page of a query, sorted downwards by columns that together are unique. Raises as `begin` does."""
+        cursor = self.begin(request)
+        if cursor is not None:
+            query = query.where(sa.tuple_(*by) < sa.tuple_(*cursor))
+        downwards = (column.desc() for column in by)
+        rows = await fetch(query.order_by(*downwards).limit(self.size(request) + 1))
+        return self.cut(request, rows, lambda row: [row[column.name] for column in by])
 
     def _token(self, request: ListRequest, cursor: Cursor) -> str:
         body = orjson.dumps([_search(request), to_micros(self._clock.now()), cursor])

@@ -8,7 +8,7 @@ from bodega.notification.v1 import notification_pb2 as pb
 from bodega.notification.v1 import notification_pb2_grpc
 
 from services.chassis import wire
-from services.chassis.paging import Cursor, Pages
+from services.chassis.paging import Pages
 from services.chassis.storage.database import Store
 from services.notification import convert
 from services.notification.store import Transaction, from_row
@@ -27,21 +27,10 @@ class NotificationServicer(notification_pb2_grpc.NotificationServiceServicer):
     async def ListNotifications(
         self, request: pb.ListNotificationsRequest, context: Context
     ) -> pb.ListNotificationsResponse:
-        rows = await self._store.fetch(_found(request, self._pages))
-        page, next_page_token = self._pages.cut(request, rows, _key)
+        query = sa.select(notifications).where(notifications.c.user_id == wire.uuid_key(request.user_id))
+        by = (notifications.c.sequence,)
+        page, next_page_token = await self._pages.newest_first(request, query, by, self._store.fetch)
         return pb.ListNotificationsResponse(
             notifications=(convert.notification_to_proto(from_row(row)) for row in page),
             next_page_token=next_page_token,
         )
-
-
-def _found(request: pb.ListNotificationsRequest, pages: Pages) -> sa.Select[Any]:
-    query = sa.select(notifications).where(notifications.c.user_id == wire.uuid_key(request.user_id))
-    cursor = pages.begin(request)
-    if cursor is not None:
-        query = query.where(notifications.c.sequence < cursor[0])
-    return query.order_by(notifications.c.sequence.desc()).limit(pages.size(request) + 1)
-
-
-def _key(row: sa.RowMapping) -> Cursor:
-    return [row["sequence"]]

@@ -29,13 +29,8 @@ class Queries:
         """Newest first. Raises InvalidPageToken."""
         table = payment_methods
         query = sa.select(table).where(table.c.user_id == wire.uuid_key(request.user_id), REMAINING)
-        cursor = self._pages.begin(request)
-        if cursor is not None:
-            position = sa.tuple_(table.c.create_time, table.c.payment_method_id)
-            query = query.where(position < sa.tuple_(*cursor))
-        newest_first = (table.c.create_time.desc(), table.c.payment_method_id.desc())
-        query = query.order_by(*newest_first).limit(self._pages.size(request) + 1)
-        page, next_page_token = self._pages.cut(request, await self._store.fetch(query), _method_key)
+        by = (table.c.create_time, table.c.payment_method_id)
+        page, next_page_token = await self._pages.newest_first(request, query, by, self._store.fetch)
         return pb.ListPaymentMethodsResponse(
             payment_methods=(convert.method_to_proto(from_row(row)) for row in page),
             next_page_token=next_page_token,
@@ -48,12 +43,8 @@ class Queries:
             query = query.where(payments.c.user_id == wire.uuid_key(request.user_id))
         if state := convert.state_from_proto(request.state):
             query = query.where(payments.c.state == str(state))
-        cursor = self._pages.begin(request)
-        if cursor is not None:
-            query = query.where(sa.tuple_(payments.c.create_time, payments.c.order_id) < sa.tuple_(*cursor))
-        newest_first = (payments.c.create_time.desc(), payments.c.order_id.desc())
-        query = query.order_by(*newest_first).limit(self._pages.size(request) + 1)
-        page, next_page_token = self._pages.cut(request, await self._store.fetch(query), _payment_key)
+        by = (payments.c.create_time, payments.c.order_id)
+        page, next_page_token = await self._pages.newest_first(request, query, by, self._store.fetch)
         asked = await self._operations_of([row["order_id"] for row in page])
         found = (payment_from_row(row, asked.get(row["order_id"], ())) for row in page)
         return pb.ListPaymentsResponse(
@@ -83,14 +74,6 @@ class Queries:
             transactions=(convert.transaction_to_proto(payment_id, operation_from_row(row)) for row in page),
             next_page_token=next_page_token,
         )
-
-
-def _method_key(row: sa.RowMapping) -> Cursor:
-    return [row["create_time"], row["payment_method_id"]]
-
-
-def _payment_key(row: sa.RowMapping) -> Cursor:
-    return [row["create_time"], row["order_id"]]
 
 
 def _operation_key(row: sa.RowMapping) -> Cursor:

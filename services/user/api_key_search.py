@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from bodega.user.v1 import api_key_pb2 as pb
 
 from services.chassis import wire
-from services.chassis.paging import Cursor, Pages
+from services.chassis.paging import Pages
 from services.chassis.storage.database import Store
 from services.user import api_key_convert
 from services.user.api_key_store import from_row
@@ -22,18 +22,9 @@ class ApiKeySearch:
     async def keys(self, request: pb.ListApiKeysRequest) -> pb.ListApiKeysResponse:
         """Raises InvalidPageToken."""
         query = sa.select(api_keys).where(api_keys.c.user_id == wire.uuid_key(request.user_id))
-        position = sa.tuple_(api_keys.c.create_time, api_keys.c.api_key_id)
-        cursor = self._pages.begin(request)
-        if cursor is not None:
-            query = query.where(position < sa.tuple_(*cursor))
-        newest_first = (api_keys.c.create_time.desc(), api_keys.c.api_key_id.desc())
-        rows = await self._store.fetch(query.order_by(*newest_first).limit(self._pages.size(request) + 1))
-        page, next_page_token = self._pages.cut(request, rows, _key)
+        by = (api_keys.c.create_time, api_keys.c.api_key_id)
+        page, next_page_token = await self._pages.newest_first(request, query, by, self._store.fetch)
         return pb.ListApiKeysResponse(
             api_keys=(api_key_convert.key_to_proto(from_row(row)) for row in page),
             next_page_token=next_page_token,
         )
-
-
-def _key(row: sa.RowMapping) -> Cursor:
-    return [row["create_time"], row["api_key_id"]]

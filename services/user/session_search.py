@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from bodega.user.v1 import session_pb2 as pb
 
 from services.chassis import wire
-from services.chassis.paging import Cursor, Pages
+from services.chassis.paging import Pages
 from services.chassis.storage.database import Store
 from services.kernel.clock import to_micros
 from services.user import session_convert
@@ -26,18 +26,9 @@ class SessionSearch:
         """Those that have neither ended nor expired. Raises InvalidPageToken."""
         own = sessions.c.user_id == wire.uuid_key(request.user_id)
         query = sa.select(sessions).where(LIVE, own, sessions.c.expire_time > to_micros(at))
-        position = sa.tuple_(sessions.c.create_time, sessions.c.session_id)
-        cursor = self._pages.begin(request)
-        if cursor is not None:
-            query = query.where(position < sa.tuple_(*cursor))
-        newest_first = (sessions.c.create_time.desc(), sessions.c.session_id.desc())
-        rows = await self._store.fetch(query.order_by(*newest_first).limit(self._pages.size(request) + 1))
-        page, next_page_token = self._pages.cut(request, rows, _key)
+        by = (sessions.c.create_time, sessions.c.session_id)
+        page, next_page_token = await self._pages.newest_first(request, query, by, self._store.fetch)
         return pb.ListSessionsResponse(
             sessions=(session_convert.session_to_proto(from_row(row)) for row in page),
             next_page_token=next_page_token,
         )
-
-
-def _key(row: sa.RowMapping) -> Cursor:
-    return [row["create_time"], row["session_id"]]
