@@ -126,7 +126,7 @@ SHOWS: Final[tuple[Show, ...]] = (
     ),
     Show(
         "traced",
-        "1,000 orders in a shop that samples everything; each is looked for in a collector.",
+        "An order loses its driver; then come 1,000 more. Everything is sampled and looked for.",
         lambda home: traced.shown(home, orders=1000),
     ),
     Show(

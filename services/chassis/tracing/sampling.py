@@ -42,7 +42,8 @@ class Sampling:
         return trace
 
     def _decided(self, trace: TraceContext) -> TraceContext:
-        return trace.sampled(is_it=bool(self._ratio) and self._random() < self._ratio)
+        is_it = self._ratio > 0 and self._random() < self._ratio
+        return trace if trace.is_sampled is is_it else trace.sampled(is_it=is_it)
 
 
 NO_SAMPLING: Final = Sampling()
