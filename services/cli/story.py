@@ -18,6 +18,9 @@ from services.cli.surprise import Surprise
 
 TOLD_MAX_S: Final = 20.0  # messages are off the critical path, and arrive within moments
 
+# What a payment is before shipping in a shop (or for a buyer) whose orders are paid when they ship.
+_NOT_PAID_YET: Final = {"STATE_CAPTURED": "STATE_AUTHORIZED", "STATE_REFUNDED": "STATE_VOIDED"}
+
 
 class Visit:
     """A visit to a shop, shown as it happens. Raises Surprise where the shop breaks its word."""
@@ -76,7 +79,7 @@ class Visit:
         self._check("the order of the repeat", again["orderId"], order["orderId"])
         path = f"/api/v1/payments/{order['paymentId']}/transactions"
         kinds = [found["kind"] for found in self._shopper.ask("GET", path)["transactions"]]
-        self._check("captures", kinds.count("KIND_CAPTURE"), 1)
+        self._check("captures", kinds.count("KIND_CAPTURE"), 0 if _is_paid_later(order) else 1)
         self._stock(self._mug, 3)
 
     def _cancelled(self) -> None:
@@ -89,6 +92,7 @@ class Visit:
         self._timeline(order["orderId"])
         self._stock(self._rare, 1)
         self._money(order, "STATE_REFUNDED", units="249", nanos=0)
+        self._refunds: int = 0 if _is_paid_later(order) else 1
 
     def _watched(self) -> None:
         self._title("An order watched while it moves: confirmed, shipped, delivered")
@@ -135,7 +139,7 @@ class Visit:
             "order.v1.OrderCancelled": 1,
             "order.v1.OrderShipped": 1,
             "order.v1.OrderDelivered": 1,
-            "payment.v1.PaymentRefunded": 2,
+            "payment.v1.PaymentRefunded": self._refunds + 1,
         }
 
         def counts() -> dict[str, int]:
@@ -180,8 +184,10 @@ class Visit:
     def _money(self, order: Json, state: str, *, units: str, nanos: int) -> None:
         payment = self._shopper.payment(order["paymentId"])
         captured = payment["capturedAmount"]
+        if _is_paid_later(order) and "shipTime" not in order:
+            state, units, nanos = _NOT_PAID_YET[state], "0", 0
         self._check("the payment", payment["state"], state)
-        self._check("captured", (captured.get("units"), captured.get("nanos", 0)), (units, nanos))
+        self._check("captured", (captured.get("units", "0"), captured.get("nanos", 0)), (units, nanos))
         self._say(f"payment {payment['paymentId']}: {state.removeprefix('STATE_')}")
 
     def _stock(self, product_id: str, available: int) -> None:
@@ -202,3 +208,8 @@ class Visit:
 
     def _say(self, text: str) -> None:
         self._console.print(f"  {text}", markup=False, soft_wrap=True)
+
+
+def _is_paid_later(order: Json) -> bool:
+    """Whether it is paid when it is shipped; which of the two the shop's flags say (`order.capture`)."""
+    return bool(order.get("capture") == "CAPTURE_ON_SHIPMENT")

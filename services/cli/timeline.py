@@ -21,6 +21,7 @@ _FACTS: Final = (
     "cancelled",
     "needsAttention",
     "lateMoneyReturned",
+    "captureRequested",
     "shipped",
     "delivered",
     "refundRequested",
@@ -96,6 +97,8 @@ def _words(event: Json) -> Iterator[str]:
 def _words_of_standing(event: Json) -> Iterator[str]:
     """What happens to an order once it is confirmed."""
     match event:
+        case {"captureRequested": payment}:
+            yield f"to be shipped: {_money(payment['amount'])} to be taken first"
         case {"shipped": shipped}:
             yield "shipped"
             yield from filter(None, [shipped.get("trackingReference", "")])
@@ -105,6 +108,7 @@ def _words_of_standing(event: Json) -> Iterator[str]:
             pieces = sum(int(line["quantity"]) for line in refund.get("lines", []))
             yield f"refund of {_money(refund['amount'])} for {pieces} pieces requested"
             yield "goods go back on sale" if refund.get("returnStock") else "goods stay"
+            yield from ["so much less will be taken"] if refund.get("beforeCapture") else []
         case {"refunded": refund}:
             yield f"refunded: {_money(refund['amount'])}"
         case {"lateMoneyReturned": late}:
