@@ -4,6 +4,8 @@ A feed carries no data, only that there is something new: a watcher that was wok
 that it can be neither ahead of the database nor behind what it already has. However slow a watcher is, it
 costs one flag. Transactions announce with `session.after_commit(lambda: feed.moved(topic))`.
 
+What other replicas write is announced by `events.moves`.
+
 Watchers of one topic mostly want to read the same: `watch.shared(read)` reads it once for all of them. Who
 wants the newest state only (levels of stock) shares that; who wants every version in order (events of an
 order) shares the log so far and keeps a place in it.
@@ -45,6 +47,9 @@ class Feed:
         self.closed = False
         """Whether watchers should end: this process is about to."""
 
+        self.on_move: Callable[[str], object] | None = None
+        """Called for each topic that this process moves: who watches it may do so elsewhere."""
+
     @property
     def watchers(self) -> int:
         """How many watch right now."""
@@ -52,16 +57,26 @@ class Feed:
 
     def moved(self, topic: str) -> None:
         """Wakes whoever watches the topic."""
+        self.moved_elsewhere(topic)
+        if self.on_move is not None:
+            self.on_move(topic)
+
+    def moved_elsewhere(self, topic: str) -> None:
+        """The same for what another process has moved."""
         if found := self._topics.get(topic):
             found.moves += 1
             for news in found.watchers:
                 news.set()
 
+    def look(self) -> None:
+        """Wakes everyone: something may have moved that nobody has told."""
+        for topic in self._topics:
+            self.moved_elsewhere(topic)
+
     def close(self) -> None:
         """Wakes everyone, to end: a stream that goes on holds up the drain. They resume elsewhere."""
         self.closed = True
-        for topic in self._topics:
-            self.moved(topic)
+        self.look()
 
     @contextmanager
     def watching(self, topic: str) -> Iterator["Watch"]:

@@ -32,8 +32,10 @@ from services.chassis.client.line import Line
 from services.chassis.config import ServiceSettings
 from services.chassis.events.consumer import Consumer, Reaction
 from services.chassis.events.jetstream import JetStream
+from services.chassis.events.moves import Moves
 from services.chassis.events.relay import Relay
 from services.chassis.failpoint_servicer import FailpointServicer
+from services.chassis.feed import Feed
 from services.chassis.flags import SHEDDING, Flag, Flags
 from services.chassis.identity import trust
 from services.chassis.identity.config import KEYS_RPC
@@ -105,6 +107,12 @@ class Service(Generic[Tx]):
         relay = Relay(self.store, self.jetstream, service=self.name, clock=self.clock)
         observe_outbox(self.app.metrics, relay)
         self.app.background("relay", relay.run)
+
+    def share(self, feed: Feed) -> None:
+        """Has watchers of a feed woken by what other replicas write, too. Once."""
+        if not self.store.one_writer:
+            moves = Moves(feed, self.jetstream, service=self.name, instance=self.ids.new())
+            self.app.background("moves", moves.run)
 
     def consume(self, reactions: Reactions[Tx]) -> None:
         """Has events of other services reacted to. Once."""

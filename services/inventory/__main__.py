@@ -35,6 +35,7 @@ async def assembled(settings: Settings) -> AsyncIterator[App]:
         server.on_drain(feed.close)
         server.metrics.gauge("stock_watchers", "Streams of stock being served.", lambda: feed.watchers)
         service.alone("sweeper", Sweeper(store, clock=clock).run)
+        service.share(feed)
         service.publish()
         service.forget(idempotency.RETENTION, outbox.RETENTION)
         yield server

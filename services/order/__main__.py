@@ -72,6 +72,7 @@ async def assembled(settings: OrderSettings) -> AsyncIterator[App]:
         server.on_drain(feed.close)
         server.metrics.gauge("order_watchers", "Streams of orders being served.", lambda: feed.watchers)
         server.background("saga", saga.run)
+        service.share(feed)
         service.publish()
         service.consume(REACTIONS)
         service.forget(idempotency.RETENTION, outbox.RETENTION, inbox.RETENTION)

@@ -7,7 +7,6 @@ holds nothing but its place in it.
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from bodega.order.v1 import order_pb2 as pb
 
@@ -15,8 +14,6 @@ from services.chassis.feed import Feed
 from services.chassis.storage.database import Store
 from services.order import convert, domain
 from services.order.store import Transaction, event_from_stored
-
-LOOK_S: Final = 5.0  # at most this long until an event that another replica wrote is noticed
 
 
 class _Log:
@@ -56,16 +53,13 @@ class OrderWatch:
         Raises domain.OrderNotFound or TooManyWatchers.
         """
         with self._feed.watching(order_id) as watch, self._log(order_id) as log:
-            position, moved = after_version, True
+            position = after_version
             while not self._feed.closed:
-                if moved:
-                    await watch.shared(lambda: self._extend(order_id, log))
-                else:  # nobody here moved it; another replica may have
-                    await self._extend(order_id, log)
+                await watch.shared(lambda: self._extend(order_id, log))
                 for entry in log.entries[position:]:
                     yield entry
                     position = entry.version
-                moved = await watch.news(timeout_s=LOOK_S)
+                await watch.news()
 
     async def _extend(self, order_id: str, log: _Log) -> None:
         await self._store.read(lambda tx: log.extend(order_id, tx))

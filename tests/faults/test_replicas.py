@@ -1,14 +1,20 @@
 """Replicas on PostgreSQL: one of two freezes, dies or gives way to a new one, and people buy on."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
 
+import grpc
 import pytest
 import pytest_asyncio
+from bodega.inventory.v1 import inventory_pb2
+from bodega.inventory.v1.inventory_pb2_grpc import InventoryServiceStub
 
 from tests import postgres_server
 from tests.databases import only_postgresql
 from tests.faults.figures import missed
-from tests.faults.scene import Scene
+from tests.faults.scene import WAIT_S, Scene
 from tests.faults.shows import replicas
 from tests.faults.shows.replicas import Lengths
 
@@ -35,6 +41,21 @@ async def holding(scene: Scene) -> AsyncIterator[None]:
     """Nothing was done twice, and nothing left out."""
     yield
     await scene.everything_holds()
+
+
+async def test_who_watches_at_one_replica_hears_what_another_writes(scene: Scene) -> None:
+    at = scene.shop.endpoints.services["inventory"].replicas
+    request = inventory_pb2.WatchStockRequest(product_id=scene.product_id)
+    async with AsyncExitStack() as lines:
+        watches: list[Any] = []
+        for replica in at.values():
+            line = await lines.enter_async_context(grpc.aio.insecure_channel(replica.grpc))
+            watches.append(InventoryServiceStub(line).WatchStock(request))
+        before = [await watch.read() for watch in watches]
+        await scene.buy()  # some replica holds and sells it
+        async with asyncio.timeout(WAIT_S):
+            after = [await watch.read() for watch in watches]
+    assert all(new.version > old.version for old, new in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("program", ["inventory-1", "order-1"])

@@ -1,15 +1,16 @@
 """Who may say and hear what at the broker, by certificate.
 
-A service tells facts of its own and nobody else's, reads streams by consumers of its own name, and hears the
-answers to itself. Asked how it is, by its own name or by none (discovery.py), it answers whoever asked, once.
-It cannot delete or purge anything. The operator may do everything; others may not connect.
+A service tells facts of its own and nobody else's, reads streams by consumers of its own name, hears the
+answers to itself, and has a subject of its own on which its replicas talk (moves.py). Asked how it is, by its
+own name or by none (discovery.py), it answers whoever asked, once. It cannot delete or purge anything. The
+operator may do everything; others may not connect.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from services.chassis import discovery
-from services.chassis.events import deadletter
+from services.chassis.events import deadletter, moves
 from services.chassis.events.connection import inbox_prefix
 from services.chassis.events.jetstream import stream_name
 from services.chassis.identity.workload import spiffe_id
@@ -38,11 +39,13 @@ def _user(service: str, others: tuple[str, ...]) -> dict[str, Any]:
 
 def _heard(service: str) -> Iterator[str]:
     yield f"{inbox_prefix(service)}.>"
+    yield moves.subject(service)
     yield from discovery.heard_by(service, "*")
 
 
 def _published(service: str, others: tuple[str, ...]) -> Iterator[str]:
     yield f"bodega.{service}.>"
+    yield moves.subject(service)
     yield "$JS.API.INFO"
     yield f"$JS.API.STREAM.MSG.GET.{stream_name(service)}"
     # Whoever comes first makes a stream, and whoever is newest brings it up to date.
