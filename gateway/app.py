@@ -22,6 +22,7 @@ from gateway.errors import Failure
 from gateway.health import Health
 from gateway.http1 import Http1Protocol
 from gateway.hygiene import BadOrigin, Hygiene
+from gateway.isolation import CIRCUITS
 from gateway.limits import BadLimit, Plan, RateLimits
 from gateway.operations import Operations
 from gateway.site import CannotServe
@@ -93,7 +94,7 @@ class Settings:
     at_once: Range = site.AT_ONCE
     """How many requests are worked on at once."""
 
-    circuits: circuit.Limits = circuit.DEFAULT
+    circuits: circuit.Limits = CIRCUITS
     """When a method that fails is left alone."""
 
     streams: Limits = field(default_factory=Limits)

@@ -30,6 +30,7 @@ from gateway.streams import ClientLeft, Ended, Limits, Stream, Streams
 from gateway.well_known import NoJsonForm
 from services.chassis import context, telemetry
 from services.chassis.client.deadline import DEADLINE_MARGIN_S
+from services.chassis.client.unsent import RefusedHere
 from services.chassis.context import RequestContext
 from services.chassis.contract import DEADLINE_MAX_S
 from services.chassis.identity.caller import NOBODY, Caller
@@ -85,6 +86,8 @@ class Edge:
         self._in_flight = 0
         self.limiter = site.limiter
         self.refusals = Refusals(site.limiter, time.perf_counter)
+        self._overloaded = [self.refused(Overloaded(wait_s)) for wait_s in WAITS_S]
+        self._left_alone: dict[tuple[str, str], Failure] = {}
         self.streams = Streams(limits or Limits())
         site.metrics.show_streams(lambda: len(self.streams))
         site.metrics.show_in_flight(lambda: self._in_flight)
@@ -137,6 +140,18 @@ class Edge:
 
     def refused(self, error: DomainError) -> Failure:
         return self._site.renderer.refusal(error)
+
+    def overloaded(self) -> Failure:
+        """Rendered beforehand: when there are many, there is no time for them."""
+        return self._overloaded[self.refusals.another()]
+
+    def left_alone(self, error: RefusedHere) -> Failure:
+        """The same for a method that is left alone, rendered once."""
+        key = (error.reason, error.metadata["method"])
+        failure = self._left_alone.get(key)
+        if failure is None:
+            failure = self._left_alone[key] = self.refused(error)
+        return failure
 
     @property
     def nowhere(self) -> RouteMetrics:
@@ -209,6 +224,9 @@ class _Exchange:
             status = await self._answer(incoming)
         except Refusal as refusal:
             status = await self._fail(refusal.failure)
+        except RefusedHere as error:
+            self._is_shed = True  # the circuit's change is told, and the figures tell the rest
+            status = await self._fail(self._edge.left_alone(error))
         except DomainError as error:
             status = await self._fail(self._edge.refused(error))
         except grpc.aio.AioRpcError as error:
@@ -248,7 +266,10 @@ class _Exchange:
         return await self._unary(route, wire, incoming)
 
     def _admit(self, route: Route) -> None:
-        """Raises Overloaded if there is no room for it. Streams are not counted: they last, and do little."""
+        """Raises Refusal if there is no room for it, RefusedHere if there is none at its backend.
+
+        Streams are not counted: they last, and do little.
+        """
         limiter = self._edge.limiter
         if route.stream is not None:
             self._is_shed = not limiter.has_room(route.priority)
@@ -256,7 +277,9 @@ class _Exchange:
             self._is_counted = limiter.enter(route.priority)
             self._is_shed = not self._is_counted
         if self._is_shed:
-            raise Overloaded(WAITS_S[self._edge.refusals.another()])
+            raise Refusal.of(self._edge.overloaded())
+        if route.stream is None:
+            route.ward.look(time.perf_counter())
 
     async def _let_in(self, route: Route, incoming: Incoming, address: str) -> Caller:
         """Who asks, if not too often, and if anything they could ask of this route may be theirs.

@@ -1,7 +1,8 @@
 """Keeps to itself a backend that fails or hangs: what the client onion of services does, for calls of bytes.
 
-Whoever makes a call `enter`s before and `leave`s after it, which costs no coroutine. A method that keeps
-failing is left alone for a moment; no backend holds more than its share of what the edge can hold.
+Whoever makes a call `enter`s before and `leave`s after it, which costs no coroutine, and `look`s before any
+work for it: what is refused must have cost next to nothing. A method that keeps failing is left alone for a
+moment; no backend holds more than its share of what the edge can hold.
 """
 
 import time
@@ -13,17 +14,22 @@ import grpc
 from gateway.backends import Call
 from gateway.errors import is_dropped
 from services.chassis.client.breaker import SLOW_SHARE, Breaker, Watched, tells_of
-from services.chassis.client.bulkhead import RETRY_IN_S
 from services.chassis.client.dropped import dropped
-from services.chassis.client.unsent import BulkheadFull
+from services.chassis.client.unsent import BulkheadFull, CircuitOpen
 from services.chassis.contract import Method
 from services.chassis.metrics import Metrics
-from services.chassis.policy.circuit import DEFAULT, Limits
+from services.chassis.policy.circuit import Limits
 from services.chassis.policy.limiter import SHARES, Limiter, priority_of
+
+RETRY_IN_S: Final = 1.0  # the header knows nothing shorter
 
 # Of what the edge works on at once, for one backend. A quarter is enough for all others until its circuits
 # open; with half, the limiter would see a busy backend's edge as one that has nothing to do.
 SHARE: Final = 0.75
+
+# Only what fails nearly always is left alone. Half of the answers is what one of two instances still gives,
+# or the edge itself when it has too much to do: who closes the method then keeps everyone from the good half.
+CIRCUITS: Final = Limits(failure_rate=0.9)
 
 # Whoever may ask anything could else close a method to all others, by asking ten times for what hits a bug.
 _ANSWERS: Final = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
@@ -69,14 +75,17 @@ class Ward:
         self._is_ours = method.policy is not None
         self._waits = method.waits
 
+    def look(self, now: float) -> None:
+        """Raises what `enter` would, as things are."""
+        if self._circuit.refuses(now):
+            raise CircuitOpen(method=self._method.path, retry_in_s=RETRY_IN_S)
+        self._must_have_room()
+
     def enter(self, now: float) -> int:
         """What to tell `leave` of a call that may be made. Raises CircuitOpen or BulkheadFull."""
+        self.look(now)
         era = self._circuit.admit(now)
         room = self._room
-        if room.in_flight >= self._limiter.limit * self._share and not self._is_exempt():
-            self._circuit.ended(era, None, now)
-            self._on_full()
-            raise BulkheadFull(method=self._method.path, retry_in_s=RETRY_IN_S)
         room.in_flight += 1
         room.critical_in_flight += self._is_critical
         return era
@@ -87,13 +96,20 @@ class Ward:
         self._room.critical_in_flight -= self._is_critical
         self._circuit.ended(era, failed, now)
 
-    def _is_exempt(self) -> bool:
-        """As in the limiter: what was let in before the limit fell is not held against what is critical."""
-        return self._is_critical and self._room.critical_in_flight < self._limiter.limit * self._share
+    def _must_have_room(self) -> None:
+        """As in the limiter, what was let in before the limit fell is not held against what is critical."""
+        room = self._room
+        in_flight = room.critical_in_flight if self._is_critical else room.in_flight
+        if in_flight >= self._limiter.limit * self._share:
+            self._on_full()
+            raise BulkheadFull(method=self._method.path, retry_in_s=RETRY_IN_S)
 
     def judge(self, error: grpc.aio.AioRpcError | None, took_s: float) -> bool | None:
         """Whether a call that ended so, after so long, speaks of a backend that fails."""
-        is_slow = took_s >= self._slow_s
+        is_late = took_s >= self._slow_s
+        if error is not None and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return True if is_late else None  # else it was the client that had no time
+        is_slow = is_late and not self._limiter.is_slow  # or is it the edge that has too much to do?
         if error is None:
             return is_slow and self._is_ours and not self._waits  # of others nobody knows what is slow
         if error.code() in _ANSWERS:
@@ -104,7 +120,7 @@ class Ward:
 class Isolation:
     """The wards of all methods, and the rooms of all targets."""
 
-    def __init__(self, metrics: Metrics, limiter: Limiter, limits: Limits = DEFAULT) -> None:
+    def __init__(self, metrics: Metrics, limiter: Limiter, limits: Limits = CIRCUITS) -> None:
         self._metrics = metrics
         self._limiter = limiter
         self._limits = limits

@@ -15,7 +15,7 @@ from gateway.errors import Renderer
 from gateway.fields import BadField
 from gateway.framing import StreamRendering
 from gateway.http_rule import InvalidTemplate, Rule, rules
-from gateway.isolation import Isolation, Ward
+from gateway.isolation import CIRCUITS, Isolation, Ward
 from gateway.limits import Limit
 from gateway.metrics import Metrics, RouteMetrics, StreamMetrics
 from gateway.routes import Conflict, Router
@@ -103,7 +103,7 @@ def build(
     *,
     with_access: bool = False,
     at_once: Range = AT_ONCE,
-    circuits: circuit.Limits = circuit.DEFAULT,
+    circuits: circuit.Limits = CIRCUITS,
 ) -> Site:
     """`with_access`: every route must say who may ask. Raises CannotServe."""
     try:

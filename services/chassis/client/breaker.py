@@ -45,6 +45,10 @@ class Watched:
             raise CircuitOpen(method=self._method.path, retry_in_s=self._circuit.retry_in_s(now))
         return era
 
+    def refuses(self, now: float) -> bool:
+        """See `Circuit.refuses`."""
+        return self._circuit.refuses(now)
+
     def ended(self, era: int, failed: bool | None, now: float) -> None:  # noqa: FBT001
         """See `Circuit.ended`. Every change is told once; half open is no news, only what it leads to."""
         circuit = self._circuit

@@ -80,6 +80,12 @@ class Circuit:
         self._probes += 1
         return self._era
 
+    def refuses(self, now: float) -> bool:
+        """Whether `admit` would say no; asking changes nothing."""
+        if self.state is State.OPEN:
+            return now < self._opens_until
+        return self.state is State.HALF_OPEN and self._probes >= self._limits.probes
+
     def ended(self, era: int, *, failed: bool | None, now: float) -> None:
         """A call that was admitted is over; `failed` is None if it says nothing about the neighbour."""
         if era != self._era:

@@ -95,6 +95,9 @@ class Limiter:
     def __init__(self, within: Range | None = None) -> None:
         self._range = within or Range()
         self.is_enforced = True
+        self.is_slow = False
+        """Whether most of what ended of late took longer than is tolerable."""
+
         self.in_flight = 0
         self.critical_in_flight = 0
         self.refused = dict.fromkeys(Priority, 0)
@@ -160,7 +163,8 @@ class Limiter:
         is_full = self._peak >= limit / 2  # else it is not the limit that makes calls slow, or holds them up
         elapsed_s = min(now - self._window_began, SLOWER_S)
         slowness = _median(pace.judge(elapsed_s, is_full=is_full) for pace in self._paces if pace.calls)
-        if slowness > 1:
+        self.is_slow = slowness > 1
+        if self.is_slow:
             # Where callers give up before there are so many, a limit far above them would never be felt.
             felt = limit / slowness if is_full else 2.0 * self._peak
             limit = max(limit * SHRINKING_MAX, felt)

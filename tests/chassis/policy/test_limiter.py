@@ -92,6 +92,14 @@ def test_without_a_limit_the_same_server_would_do_nothing_in_time() -> None:
     assert boundless.done.total() == 0
 
 
+def test_it_knows_when_it_is_slow(server: Server) -> None:
+    assert not server.limiter.is_slow
+    server.run(1, *STORM)
+    assert server.limiter.is_slow
+    server.run(10, *CALM)
+    assert not server.limiter.is_slow
+
+
 def test_ten_seconds_after_a_storm_nobody_is_refused(server: Server) -> None:
     server.run(60, *STORM)
     server.run(10, *CALM)
