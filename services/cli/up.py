@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 GATEWAY_PORT = 8080
 GRPC_PORT_BASE = 50051
-REPLICAS_MAX = 8  # of a service: each takes eleven of the database server's hundred connections
+REPLICAS_MAX = 8  # of a service: each takes a dozen of the database server's hundred connections
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
