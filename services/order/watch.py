@@ -5,13 +5,14 @@ that all watchers of the order share. So a thousand of them cost one copy of a s
 holds nothing but its place in it.
 """
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import contextmanager
 
 from bodega.order.v1 import order_pb2 as pb
 
 from services.chassis.feed import Feed
 from services.chassis.storage.database import Store
+from services.chassis.storage.event_store import StoredEvent
 from services.order import convert, domain
 from services.order.store import Transaction, event_from_stored
 
@@ -24,8 +25,10 @@ class _Log:
         self.watchers = 0
         self._order: domain.Order | None = None
 
-    def extend(self, order_id: str, tx: Transaction) -> None:
-        for stored in tx.orders.timeline(order_id, after=len(self.entries)):
+    def extend(self, order_id: str, timeline: Iterable[StoredEvent]) -> None:
+        for stored in timeline:
+            if stored.version <= len(self.entries):
+                continue  # who looked at the same time was faster
             self._order = domain.replay(order_id, [event_from_stored(stored)], self._order)
             self.entries.append(
                 pb.WatchOrderResponse(
@@ -62,7 +65,9 @@ class OrderWatch:
                 await watch.news()
 
     async def _extend(self, order_id: str, log: _Log) -> None:
-        await self._store.read(lambda tx: log.extend(order_id, tx))
+        known = len(log.entries)
+        # A read may be in a thread, and go on there when its watcher has left: the log is extended out here.
+        log.extend(order_id, await self._store.read(lambda tx: tx.orders.timeline(order_id, after=known)))
         if not log.entries:
             raise domain.OrderNotFound(order_id=order_id)
 
