@@ -729,6 +729,15 @@ async def test_what_is_shipped_is_paid_first_and_once(shop: Shop) -> None:
     assert told == ["capture_requested", "step_done", "shipped"]
 
 
+async def test_who_ships_need_not_ask_twice_while_the_money_comes_at_once(shop: Shop) -> None:
+    order = await held(shop)
+    once = order_pb2_grpc.OrderServiceStub(shop.channel.without_retries())
+    request = pb.UpdateOrderStatusRequest(
+        order_id=order.order_id, state=pb.Order.STATE_SHIPPED, request_id="s1"
+    )
+    assert (await once.UpdateOrderStatus(request)).state == pb.Order.STATE_SHIPPED
+
+
 async def test_while_the_money_does_not_come_the_parcel_stays(shop: Shop) -> None:
     order = await held(shop)
     shop.participants.script[Step.CAPTURE_PAYMENT] = [UNAVAILABLE] * 100_000
