@@ -8,7 +8,7 @@ import asyncio
 import base64
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -23,6 +23,10 @@ T = TypeVar("T")
 
 WAITING_MAX: Final = 16
 """As many as can be served within the 5 s that registering or signing in is given, two at a time."""
+
+
+STRANGERS_SHARE: Final = 0.5
+"""Of the room, for those who have no account yet: however many register, people get in who have one."""
 
 
 class HashingBusy(errors.Unavailable):
@@ -47,7 +51,9 @@ class Passwords:
         self._hasher = PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=parallelism)
         self._of_nobody = _unknown(self._hasher)
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="argon2")
-        self._room = threading.BoundedSemaphore(at_once + waiting_max)
+        room = at_once + waiting_max
+        self._room = threading.BoundedSemaphore(room)
+        self._strangers = threading.BoundedSemaphore(max(1, int(room * STRANGERS_SHARE)))
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,7 +65,11 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The hash in PHC format, salt and costs included. Raises HashingBusy."""
-        return await self._queued(lambda: self._hasher.hash(password))
+        return await self._queued(lambda: self._hasher.hash(password), self._room)
+
+    async def hash_of_stranger(self, password: str) -> str:
+        """The same for somebody who registers. Raises HashingBusy, too, when there are many of them."""
+        return await self._queued(lambda: self._hasher.hash(password), self._strangers, self._room)
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
         """Whether the password is the one of the hash. Raises HashingBusy.
@@ -67,19 +77,32 @@ class Passwords:
         Without a hash the answer is no, after the same work: its time does not tell who has an account.
         """
         against = password_hash or self._of_nobody
-        return await self._queued(lambda: _verified(self._hasher, against, password))
+        return await self._queued(lambda: _verified(self._hasher, against, password), self._room)
 
     def is_outdated(self, password_hash: str) -> bool:
         """Whether the hash was made at other costs than are wanted now."""
         return self._hasher.check_needs_rehash(password_hash)
 
-    async def _queued(self, work: Callable[[], T]) -> T:
-        if not self._room.acquire(blocking=False):
-            raise HashingBusy
+    async def _queued(self, work: Callable[[], T], *rooms: threading.BoundedSemaphore) -> T:
+        taken = _taken(rooms)
         # A caller that is cancelled leaves its hash running; room is given back when the thread has ended it.
         hashing = self._threads.submit(work)
-        hashing.add_done_callback(lambda _: self._room.release())
+        hashing.add_done_callback(lambda _: _give_back(taken))
         return await asyncio.wrap_future(hashing)
+
+
+def _taken(rooms: Sequence[threading.BoundedSemaphore]) -> Sequence[threading.BoundedSemaphore]:
+    """All of them, or none. Raises HashingBusy."""
+    for number, room in enumerate(rooms):
+        if not room.acquire(blocking=False):
+            _give_back(rooms[:number])
+            raise HashingBusy
+    return rooms
+
+
+def _give_back(rooms: Sequence[threading.BoundedSemaphore]) -> None:
+    for room in rooms:
+        room.release()
 
 
 def _verified(hasher: PasswordHasher, password_hash: str, password: str) -> bool:

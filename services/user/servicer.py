@@ -54,7 +54,7 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         known = await self._store.recall(this, pb.User)  # before hashing, so that a repeat costs nothing
         if known is not None:
             return await self._whole(known)
-        password_hash = await self._passwords.hash(request.password)
+        password_hash = await self._passwords.hash_of_stranger(request.password)
         details = convert.registered_details(request)
         user_id, now = self._ids.new(), self._clock.now()
 

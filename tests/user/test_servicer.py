@@ -388,6 +388,24 @@ async def test_more_registrations_than_can_be_hashed_are_refused_at_once() -> No
         assert await passwords.hash(PASSWORD)  # there is room again
 
 
+async def test_however_many_register_people_who_have_an_account_get_in() -> None:
+    slow = Slow()
+    async with Passwords(at_once=1, time_cost=1, memory_kib=32, parallelism=1, waiting_max=3) as passwords:
+        passwords._hasher = slow  # type: ignore[assignment]
+        registering = [asyncio.ensure_future(passwords.hash_of_stranger(PASSWORD)) for _ in range(2)]
+        await asyncio.sleep(0)
+        for _ in range(5):
+            with pytest.raises(HashingBusy):
+                await passwords.hash_of_stranger(PASSWORD)
+        known = [asyncio.ensure_future(passwords.hash(PASSWORD)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(HashingBusy):
+            await passwords.hash(PASSWORD)
+        slow.may_go_on.set()
+        await asyncio.gather(*registering, *known)
+        await passwords.hash_of_stranger(PASSWORD)  # there is room again
+
+
 async def test_a_hash_has_a_salt_and_its_costs(passwords: Passwords) -> None:
     one, other = await passwords.hash(PASSWORD), await passwords.hash(PASSWORD)
     assert one != other
