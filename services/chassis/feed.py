@@ -33,17 +33,8 @@ class _Topic:
     watchers: set[asyncio.Event] = field(default_factory=set)
     moves: int = 0
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
-    read: Any = None
-    """What was read last."""
-
-    read_moves: int = -1
-    read_at: float = 0.0
-    """At which move, and when by the loop's clock, that was begun."""
-
-    def is_fresh(self, age_max_s: float | None) -> bool:
-        if self.read_moves != self.moves:
-            return False
-        return age_max_s is None or asyncio.get_running_loop().time() - self.read_at < age_max_s
+    read: tuple[int, Any] | None = None
+    """What was read last, and at which move that was begun."""
 
 
 class Feed:
@@ -125,19 +116,17 @@ class Watch:
         self._news.clear()
         return True
 
-    async def shared(self, read: Callable[[], Awaitable[T]], *, age_max_s: float | None = None) -> T:
-        """What `read` answers, asked once for all who watch this topic until it moves again, or for so long.
+    async def shared(self, read: Callable[[], Awaitable[T]]) -> T:
+        """What `read` answers, asked once for all who watch this topic until it moves again.
 
         Never older than the news that woke the caller. All watchers of the topic must ask the same; nobody
         may change the answer. Raises what `read` raises, and then the next in line reads.
         """
         topic = self._topic
-        if not topic.is_fresh(age_max_s):
+        if topic.read is None or topic.read[0] != topic.moves:
             async with topic.reading:
-                if not topic.is_fresh(age_max_s):
-                    # Before reading: what moves meanwhile may not be in the answer.
-                    moves, at = topic.moves, asyncio.get_running_loop().time()
-                    topic.read = await read()
-                    topic.read_moves, topic.read_at = moves, at
-        answer: T = topic.read
+                if topic.read is None or topic.read[0] != topic.moves:
+                    moves = topic.moves  # before reading: what moves meanwhile may not be in the answer
+                    topic.read = (moves, await read())
+        answer: T = topic.read[1]
         return answer

@@ -5,7 +5,6 @@ been overtaken, so that nothing piles up behind it. All who watch a product shar
 """
 
 from collections.abc import AsyncGenerator
-from typing import Final
 
 from bodega.inventory.v1 import inventory_pb2 as pb
 
@@ -14,8 +13,6 @@ from services.chassis.storage.database import Store
 from services.inventory import convert
 from services.inventory.store import Transaction
 
-LOOK_S: Final = 2.5  # at most twice this long until a change is noticed that another replica made
-
 
 class StockWatch:
     """Answers WatchStock."""
@@ -23,7 +20,6 @@ class StockWatch:
     def __init__(self, store: Store[Transaction], feed: Feed) -> None:
         self._store = store
         self._feed = feed
-        self._look_s = None if store.one_writer else LOOK_S
 
     async def levels(
         self, product_id: str, *, after_version: int
@@ -40,9 +36,9 @@ class StockWatch:
         seen = after_version or None
         with self._feed.watching(product_id) as watch:
             while not self._feed.closed:
-                newest = await watch.shared(lambda: self._store.read(look), age_max_s=self._look_s)
+                newest = await watch.shared(lambda: self._store.read(look))
                 # Any other version: one from before a restored backup must not leave its client waiting.
                 if newest.version != seen:
                     yield newest
                     seen = newest.version
-                await watch.news(timeout_s=self._look_s)
+                await watch.news()

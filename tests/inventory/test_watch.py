@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -11,7 +11,7 @@ from bodega.inventory.v1 import inventory_pb2 as pb
 
 from services.chassis.feed import Feed
 from services.chassis.testing import until
-from services.inventory import holds, watch
+from services.inventory import holds
 from services.inventory.watch import StockWatch
 from tests.inventory.shop import NOBODY, NOT_FOUND, TOO_MUCH, Shop, order, refused
 
@@ -217,23 +217,3 @@ async def test_watchers_on_many_products_while_they_move(shop: Shop) -> None:
         seen = await asyncio.gather(*following)
     for versions in seen:
         assert versions == sorted(set(versions)), "never twice, never back"
-
-
-class Shelf:
-    """Stands in for a store whose levels are moved by other replicas, of whom no feed tells."""
-
-    one_writer = False
-    version = 1
-
-    async def read(self, _look: Any) -> pb.WatchStockResponse:
-        return pb.WatchStockResponse(version=self.version)
-
-
-async def test_what_another_replica_changed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "LOOK_S", 0.01)
-    shelf: Any = Shelf()
-    watched = StockWatch(shelf, Feed())
-    async with asyncio.timeout(WAIT_S), aclosing(watched.levels(NOBODY, after_version=0)) as levels:
-        assert (await anext(levels)).version == 1
-        shelf.version = 2
-        assert (await anext(levels)).version == 2
