@@ -19,6 +19,7 @@ from services.chassis.feed import Feed
 
 LOOK_EVERY_S: Final = 5.0  # at most this long until a watcher hears what a lost message would have told
 TOPICS_MAX: Final = 1000  # in one message, of some forty bytes each: far below what a broker takes
+WAITING_MAX: Final = 10_000  # topics, while the broker is away; others find the rest when they look
 
 
 def subject(service: str) -> str:
@@ -69,7 +70,8 @@ class Moves:
                 await connection.publish(self._subject, "\n".join((self._instance, *topics)).encode())
 
     def _note(self, topic: str) -> None:
-        self._moved.add(topic)
+        if len(self._moved) < WAITING_MAX:
+            self._moved.add(topic)
         self._news.set()
 
     async def _heard(self, message: Msg) -> None:

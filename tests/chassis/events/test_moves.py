@@ -67,3 +67,11 @@ async def test_without_a_broker_watchers_look_now_and_then(
         with feed.watching("order-1") as watch:
             assert await watch.news(timeout_s=WAIT_S)
             assert await watch.news(timeout_s=WAIT_S)
+
+
+async def test_what_waits_for_a_broker_is_bounded(server: NatsServer) -> None:
+    async with JetStream.connect(server.url, name="one") as jetstream:
+        joined = Moves(feed := Feed(), jetstream, service="order", instance="one")
+        for number in range(moves.WAITING_MAX + 1):
+            feed.moved(f"order-{number}")
+        assert len(joined._moved) == moves.WAITING_MAX
