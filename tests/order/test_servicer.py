@@ -36,11 +36,12 @@ from services.chassis.testing import serving, until
 from services.kernel import errors
 from services.kernel.clock import SystemClock
 from services.kernel.ids import TimeOrderedIds
+from services.order import domain
 from services.order.details import Details
 from services.order.facts import Capture, Step
 from services.order.flags import CAPTURE
 from services.order.neighbours import Neighbours
-from services.order.participants import Participants, Refused, Unknown
+from services.order.participants import Answer, Participants, Refused, Unknown
 from services.order.queries import Queries
 from services.order.saga import Patience, Saga
 from services.order.servicer import OrderServicer
@@ -664,7 +665,6 @@ async def test_an_unknown_order_is_not_found(shop: Shop, method: str) -> None:
 # Paid when it is shipped
 
 USD_9 = MoneyMessage(currency_code="USD", units=9)
-UNAVAILABLE = Unknown("UNAVAILABLE")
 
 
 async def held(shop: Shop, **changed: Any) -> pb.Order:
@@ -738,17 +738,30 @@ async def test_who_ships_need_not_ask_twice_while_the_money_comes_at_once(shop: 
     assert (await once.UpdateOrderStatus(request)).state == pb.Order.STATE_SHIPPED
 
 
+def capturing_hangs(shop: Shop) -> asyncio.Event:
+    """Until it is set."""
+    over, ask = asyncio.Event(), shop.participants.ask
+
+    async def hanging(order: domain.Order, step: Step) -> Answer:
+        if step is Step.CAPTURE_PAYMENT:
+            await over.wait()
+        return await ask(order, step)
+
+    shop.participants.ask = hanging  # type: ignore[method-assign]
+    return over
+
+
 async def test_while_the_money_does_not_come_the_parcel_stays(shop: Shop) -> None:
     order = await held(shop)
-    shop.participants.script[Step.CAPTURE_PAYMENT] = [UNAVAILABLE] * 100_000
+    over = capturing_hangs(shop)
     for _ in range(2):
-        assert await refused(ship(shop, order.order_id, within_s=0.8)) == (
+        assert await refused(ship(shop, order.order_id, within_s=2.0)) == (
             grpc.StatusCode.ABORTED,
             "SHIPMENT_NOT_PAID",
         )
     order = await shop.orders.GetOrder(pb.GetOrderRequest(order_id=order.order_id))
     assert (order.state, order.HasField("captured_total")) == (pb.Order.STATE_CONFIRMED, False)
-    shop.participants.script[Step.CAPTURE_PAYMENT].clear()
+    over.set()
     assert (await ship(shop, order.order_id)).state == pb.Order.STATE_SHIPPED
 
 
@@ -766,9 +779,10 @@ async def test_an_order_whose_money_cannot_be_taken_never_ships(shop: Shop) -> N
 
 async def test_who_is_not_paid_yet_may_still_be_called_off(shop: Shop) -> None:
     order = await held(shop)
-    shop.participants.script[Step.CAPTURE_PAYMENT] = [UNAVAILABLE] * 100_000
-    await refused(ship(shop, order.order_id, within_s=0.8))
+    over = capturing_hangs(shop)
+    await refused(ship(shop, order.order_id, within_s=2.0))
     await shop.orders.CancelOrder(pb.CancelOrderRequest(order_id=order.order_id, request_id="c1"))
+    over.set()
     await settled(shop, order.order_id, pb.Order.STATE_CANCELLED)
     assert await refused(ship(shop, order.order_id)) == (
         grpc.StatusCode.FAILED_PRECONDITION,
