@@ -76,3 +76,14 @@ def test_refunds_are_told_one_by_one(shop: Any, state: str) -> None:
     shop.message("o", REFUNDED, "e1")
     shop.message("o", REFUNDED, "e2")
     assert shop.violations(MESSAGES) == []
+
+
+@pytest.mark.parametrize(
+    ("captured_minor", "refunded", "is_told"), [(0, 1, False), (1500, 1, False), (1500, 2, True)]
+)
+def test_of_what_was_refunded_before_it_was_paid_nobody_is_told(
+    shop: Any, captured_minor: int, refunded: int, *, is_told: bool
+) -> None:
+    paid = {"capture": "shipment", "captured_minor": captured_minor}
+    shop.order("o", "PARTIALLY_REFUNDED", quantity=4, refunded=refunded, **paid)
+    assert bool(shop.violations(MESSAGES)) == is_told
