@@ -33,13 +33,13 @@ async def holding(stage: Wired) -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("what", [failing.PAYMENT, failing.INVENTORY])
 async def test_who_fails_is_left_alone_and_found_again(stage: Wired, what: Failing) -> None:
-    lengths = failing.Lengths(before_s=1.5, outage_s=3, after_s=2, is_brief=True)
+    lengths = failing.Lengths(before_s=1, outage_s=2.5, after_s=1.5, is_brief=True)
     assert missed(await failing.fails(stage, what, lengths)) == []
 
 
 @pytest.mark.parametrize("what", [hung.PAYMENT_OF_ORDER, hung.ORDER_OF_EDGE])
 async def test_who_hangs_keeps_nobody_else_from_being_answered(stage: Wired, what: Hang) -> None:
-    lengths = hung.Lengths(before_s=3, hang_s=3.5, after_s=1)
+    lengths = hung.Lengths(before_s=2.5, hang_s=3.5, after_s=0.5)
     assert missed(await hung.hangs(stage, what, lengths)) == []
 
 
@@ -57,7 +57,7 @@ async def test_what_is_late_is_not_begun() -> None:
 
 
 async def test_a_broker_that_hangs_delays_no_order(stage: Wired) -> None:
-    assert missed(await storage.broker_hangs(stage, before_s=1.5, hang_s=3)) == []
+    assert missed(await storage.broker_hangs(stage, before_s=1, hang_s=2.5)) == []
 
 
 async def test_nobody_waits_long_for_a_database_that_takes_nothing(stage: Wired) -> None:
@@ -69,4 +69,4 @@ async def test_nobody_waits_long_for_a_database_that_takes_nothing(stage: Wired)
 
 
 async def test_what_is_bought_over_a_bad_network_is_bought_once(stage: Wired) -> None:
-    assert missed(await network.is_bad(stage, seconds=4, seed=1)) == []
+    assert missed(await network.is_bad(stage, seconds=3, seed=1)) == []
