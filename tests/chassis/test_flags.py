@@ -182,13 +182,18 @@ def test_a_file_that_was_never_usable_leaves_the_defaults(tmp_path: Path) -> Non
     assert heeded.problem
 
 
-def test_a_rule_that_leads_nowhere_for_some_leaves_them_the_default_and_is_told_once(file: Path) -> None:
+def test_a_rule_that_leads_nowhere_for_some_leaves_them_the_default_and_is_told_once_a_file(
+    file: Path,
+) -> None:
     rule = {"if": [{"==": [{"var": "targetingKey"}, "u1"]}, "green", "blue"]}
     write(file, {**BLUE, "targeting": rule})
     heeded = heeding(file)
     with telemetry.captured() as lines:
         assert [heeded.value(COLOUR, key) for key in ("u1", "u1", "u2")] == ["red", "red", "blue"]
-    assert [line["flag"] for line in lines] == ["shop.colour"]
+        write(file, {**BLUE, "targeting": rule})
+        heeded.look()
+        assert heeded.value(COLOUR, "u1") == "red"
+    assert [line.get("flag") for line in lines] == ["shop.colour", None, "shop.colour"]
 
 
 def test_flags_of_others_are_theirs_and_misspelt_ones_are_told(file: Path) -> None:
