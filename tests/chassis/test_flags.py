@@ -137,7 +137,9 @@ BROKEN: Final = {
     "a word for a yes": json.dumps(
         {"flags": {"shop.open": {**definition(OPEN), "variants": {"yes": "yes"}}}}
     ),
-    "a number for a yes": json.dumps({"flags": {"shop.open": {**definition(OPEN), "variants": {"yes": 1}}}}),
+    "a number for a no": json.dumps(
+        {"flags": {"shop.open": definition(OPEN, variants={"yes": True, "no": 0})}}
+    ),
     "no such rule": json.dumps({"flags": {"shop.colour": {**BLUE, "targeting": {"fractionl": []}}}}),
     "a rule that is a list": json.dumps({"flags": {"shop.colour": {**BLUE, "targeting": [1]}}}),
     "a rule about nothing": json.dumps({"flags": {"shop.colour": {**BLUE, "targeting": {"<": [{}, []]}}}}),
