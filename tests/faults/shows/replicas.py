@@ -21,6 +21,9 @@ FOUND_S: Final = (balancing.PING_AFTER_MS + balancing.PING_ANSWERED_WITHIN_MS) /
 DEADLINE_S: Final = 2.0  # of most calls: whoever was caught is told by then
 ON_TIME_S: Final = 0.5  # between what we do to a process and what its callers notice of it, on a busy machine
 
+# What a deploy leaves between two: callers look for who went away every two seconds, give or take a fifth.
+STEADY_S: Final = 4.0
+
 PEOPLE: Final = 6
 PAUSE_S: Final = 0.15
 
@@ -102,6 +105,7 @@ async def give_way(scene: Scene, *, unanswered_max: int = 0) -> Sequence[Figure]
         for service in SERVICES:
             for program in scene.shop.instances(service):
                 await scene.shop.programs.restart(program)
+                await asyncio.sleep(STEADY_S)
         ended = time.monotonic()
     visits = crowd.since(began)
     return [
