@@ -101,6 +101,11 @@ SHOWS: Final[tuple[Show, ...]] = (
         overload.shown,
     ),
     Show(
+        "overload-edge",
+        "For 30 s a shop is asked for products three times as often as it can tell of them, by 600 callers.",
+        _in_a_shop(overload.at_the_edge),
+    ),
+    Show(
         "bad-network",
         "Every way between programs breaks, stalls and drags for 60 s, now here and now there; people buy.",
         _in_a_shop(lambda stage: network.is_bad(stage, seconds=60, seed=5)),

@@ -17,6 +17,7 @@ from services.chassis.identity.caller import Caller
 from services.chassis.storage.database import Store
 from services.chassis.testing import FakeClock
 from services.user import lockout
+from services.user.api_keys import new_secret, secret_hash
 from services.user.domain import Details, User
 from services.user.passwords import Passwords
 from services.user.sessions import RefreshToken, Session
@@ -24,6 +25,7 @@ from services.user.store import Transaction
 from services.user.tables import outbox_rows
 from services.user.tables import sessions as session_rows
 from tests.databases import kept
+from tests.user.test_api_key_store import key_of
 
 OLD, NEW = "correct horse battery", "staple horse battery"
 EMAIL = "ada@example.com"
@@ -83,6 +85,15 @@ async def test_the_new_password_is_the_only_one_and_other_sessions_end(
     assert await fits(store, passwords, NEW)
     assert not await fits(store, passwords, OLD)
     assert await endings(store) == {HERE: None, ELSEWHERE: "PASSWORD_CHANGED"}
+
+
+async def test_programs_with_a_key_go_on(
+    users: UserServiceStub, store: Accounts, ada: User, clock: FakeClock
+) -> None:
+    key = key_of(ada, "k1", clock.now(), secret := new_secret())
+    await store.write(lambda tx: tx.api_keys.add(key))
+    await users.ChangePassword(change())
+    assert await store.read(lambda tx: tx.api_keys.find(secret_hash(secret))) == key
 
 
 @pytest.mark.parametrize("caller", [Caller(user_id=ADA)])

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import itertools
 import os
+import re
+import shutil
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -16,12 +18,14 @@ from statistics import median
 from typing import Any, Final
 
 import grpc
+import httpx
 
 from services.chassis import status
 from services.chassis.policy.limiter import Range
 from tests.chassis import playground
 from tests.chassis.playground import Ping, Pong
 from tests.faults.figures import Figure
+from tests.faults.wired import Wired
 from tests.faults.workshop import HANDS, WORK_S
 from tests.load.procfs import Meter
 
@@ -43,6 +47,10 @@ LOOK_S: Final = 0.5
 SOON_S: Final = 3 * WORK_S  # a call that is done so fast did not wait for long
 
 LEAD_S: Final = 3.0  # the limit is learned meanwhile; critical work counts from the first moment
+VISITORS: Final = 32  # who ask on and on, for the most that there is
+CROWD: Final = 600  # more than the edge takes at once
+ROW: Final = 20
+
 REFUSED: Final = 1000  # so many refusals are measured at a time,
 IN_FLIGHT: Final = 32  # so many at once,
 ROUNDS: Final = 5  # and the median of so many counts: others use this machine, too
@@ -52,6 +60,47 @@ async def shown(_home: Path) -> Sequence[Figure]:
     """A minute of it over a server of its own, and what came of that."""
     async with workshop() as (address, process), calling(address) as callers:
         return (*await storm(callers, 60.0), await refusal(callers, process.pid))
+
+
+async def at_the_edge(stage: Wired) -> Sequence[Figure]:
+    """Asks a whole shop for products: three times as often, for half a minute, as it can tell of them."""
+    if shutil.which("h2load") is None:
+        return (Figure("not measured: h2load is not installed", 0),)
+    scene = stage.scene
+    url = f"{scene.shop.endpoints.gateway}/api/v1/products/{scene.product_id}"
+    peak = max([(await _asked(url, VISITORS, 5.0))[0] for _ in range(3)])
+    goodput, asked = await _asked(url, CROWD, 30.0, TIMES * peak)
+    recovery_s = await _answered_s(url)
+    return (
+        Figure("peak goodput", peak, "a second"),
+        Figure("asked for", asked / peak, "times the peak"),
+        # No bound: the load takes its part of the same cores, and so do the services behind.
+        Figure("goodput then", 100 * goodput / peak, "% of the peak"),
+        Figure("back to normal after", recovery_s, "s", at_most=10),
+    )
+
+
+async def _asked(url: str, connections: int, seconds: float, rate: float = 0.0) -> tuple[float, float]:
+    """Answers that were good, and all there were, a second. Without a rate each connection asks on and on."""
+    pace = ("--rps", f"{rate / connections:.2f}") if rate else ()
+    length = ("-D", f"{seconds:.0f}", "--warm-up-time", "1")
+    process = await asyncio.create_subprocess_exec(
+        "h2load", "--h1", "-t1", "-c", str(connections), *length, *pace, url, stdout=PIPE, stderr=DEVNULL
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), seconds + WAIT_S)
+    found = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", said.decode())
+    assert found is not None, said
+    good, *others = map(int, found.groups())
+    return good / seconds, (good + sum(others)) / seconds
+
+
+async def _answered_s(url: str) -> float:
+    """Seconds until a row of requests is answered well."""
+    began, row = time.monotonic(), 0
+    async with httpx.AsyncClient(timeout=WAIT_S) as http:
+        while row < ROW and time.monotonic() - began < WAIT_S:
+            row = row + 1 if (await http.get(url)).is_success else 0
+    return time.monotonic() - began
 
 
 async def storm(callers: "Callers", seconds: float) -> Sequence[Figure]:
