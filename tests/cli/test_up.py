@@ -109,7 +109,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def test_endpoints_say_where_everything_is(shop: Running) -> None:
     found = shop.endpoints
-    assert sorted(found) == ["certificates", "gateway", "gateway_pid", "nats", "nats_pid", "services"]
+    assert sorted(found) == [
+        *("certificates", "gateway", "gateway_operations", "gateway_pid", "nats", "nats_pid", "services")
+    ]
     assert alive(found["gateway_pid"])
     assert alive(found["nats_pid"])
     assert list(found["services"]) == list(SERVICES)
@@ -121,7 +123,8 @@ def test_endpoints_say_where_everything_is(shop: Running) -> None:
         assert alive(service["pid"])
         assert Path(service["database"]).exists()
         assert httpx.get(f"http://{service['http']}/health/ready").status_code == 200
-    assert httpx.get(f"{found['gateway']}/health/ready").status_code == 200
+    for edge in (found["gateway"], f"http://{found['gateway_operations']}"):
+        assert httpx.get(f"{edge}/health/ready").status_code == 200
 
 
 def test_everything_that_runs_is_shown(shop: Running) -> None:
