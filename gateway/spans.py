@@ -1,12 +1,11 @@
 """The span of a request: of those that are sampled, and of those that failed or were slow."""
 
-import time
 from typing import Final
 
 from gateway.headers import Incoming
 from gateway.site import Route
 from services.chassis import tracing
-from services.chassis.tracing import Kind, Span, Value, names
+from services.chassis.tracing import Kind, Value, names
 
 _FAILED: Final = 500  # and above
 
@@ -20,8 +19,7 @@ def write(incoming: Incoming, http_method: str, route: Route | None, status: int
     if not tracing.is_on():
         return
     slow = (route is None or route.stream is None) and tracing.is_slow(duration_s)
-    worth = (status >= _FAILED or slow) and tracing.takes_unasked()
-    if not (incoming.trace.is_sampled or worth):
+    if not tracing.is_wanted(incoming.trace, failed=status >= _FAILED, slow=slow):
         return
     method = http_method if http_method in _METHODS else _OTHER
     told: dict[str, Value] = {names.HTTP_METHOD: method, names.HTTP_STATUS: status}
@@ -29,9 +27,7 @@ def write(incoming: Incoming, http_method: str, route: Route | None, status: int
     if route is not None:
         told[names.HTTP_ROUTE] = route.rule.template.text
         name = f"{name} {route.rule.template.text}"
-    ended_ns = time.time_ns()
-    begun_ns = ended_ns - int(duration_s * 1e9)
     error = str(status) if status >= _FAILED else ""
-    tracing.write(
-        Span(name, Kind.SERVER, incoming.trace, incoming.parent_id, begun_ns, ended_ns, told, error)
+    tracing.ended(
+        name, Kind.SERVER, incoming.trace, incoming.parent_id, told, duration_s=duration_s, error=error
     )

@@ -18,11 +18,9 @@ from services.chassis.discovery import TEXT_MAX, heard_by
 from services.chassis.events.connection import BROKER_ERRORS, Connection
 from services.chassis.events.jetstream import JetStream
 from services.chassis.metrics import DISTRIBUTION, CallMetrics
+from services.chassis.tracing.calls import FAILURES
 
 _EVERYWHERE: Final = ("0.0.0.0", "[::]")  # noqa: S104 (where we listen; nobody can call there)
-
-# The rest are answers, if unwelcome ones.
-_ERRORS: Final = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
 
 
 class Announcer:
@@ -128,7 +126,7 @@ def _endpoint(calls: CallMetrics) -> EndpointStats:
         subject=f"{service}.{method}",
         queue_group="",
         num_requests=calls.started,
-        num_errors=sum(calls.handled.get(code, 0) for code in _ERRORS),
+        num_errors=sum(calls.handled.get(code, 0) for code in FAILURES),
         processing_time=spent_ns,
         average_processing_time=spent_ns // ended if ended else 0,
     )

@@ -1,13 +1,12 @@
 """The span of a call that is made: one, however many attempts it takes; those are told in it."""
 
-import time
 from collections.abc import Callable
 
 from services.chassis import tracing
 from services.chassis.client.layer import Outgoing
 from services.chassis.context import TRACEPARENT, TraceContext
 from services.chassis.contract import Method
-from services.chassis.tracing import Kind, Span
+from services.chassis.tracing import Kind
 from services.chassis.tracing.calls import FAILURES, attributes
 
 Traced = Callable[[Outgoing, str, float], None]
@@ -22,21 +21,16 @@ def tracing_of(method: Method) -> Traced:
         place = None if parent is None else _place(call)
         if parent is None or place is None:
             return
-        ended_ns = time.time_ns()
-        begun_ns = ended_ns - int(duration_s * 1e9)
         error = code if code in FAILURES else ""
-        tracing.write(
-            Span(
-                path,
-                Kind.CLIENT,
-                place,
-                parent.span_id,
-                begun_ns,
-                ended_ns,
-                attributes(path, code),
-                error,
-                call.failures,
-            )
+        tracing.ended(
+            path,
+            Kind.CLIENT,
+            place,
+            parent.span_id,
+            attributes(path, code),
+            duration_s=duration_s,
+            error=error,
+            events=call.failures,
         )
 
     return traced

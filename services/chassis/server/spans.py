@@ -1,13 +1,12 @@
 """The span of a call that is served: of those that are sampled, and of those that failed or were slow."""
 
-import time
 from collections.abc import Callable
 
 from services.chassis import tracing
 from services.chassis.context import TRACEPARENT, RequestContext, TraceContext
 from services.chassis.contract import Method
 from services.chassis.server.telemetry import OVERLOADED
-from services.chassis.tracing import Kind, Span, names
+from services.chassis.tracing import Kind, names
 from services.chassis.tracing.calls import FAILURES, attributes
 
 Traced = Callable[[RequestContext, str, str, float], None]
@@ -22,27 +21,17 @@ def tracing_of(method: Method) -> Traced:
             return
         failed = code in FAILURES and reason != OVERLOADED  # shedding tells of those, together
         slow = not is_stream and tracing.is_slow(duration_s)
-        if call.trace.is_sampled or ((failed or slow) and tracing.takes_unasked()):
+        if tracing.is_wanted(call.trace, failed=failed, slow=slow):
             _write(path, call, code, reason, duration_s)
 
     return traced
 
 
 def _write(path: str, call: RequestContext, code: str, reason: str, duration_s: float) -> None:
-    ended_ns = time.time_ns()
     parent = TraceContext.parse(call.metadata.get(TRACEPARENT))
     told = attributes(path, code)
     if reason:
         told[names.REASON] = reason
-    tracing.write(
-        Span(
-            path,
-            Kind.SERVER,
-            call.trace,
-            parent.span_id if parent else "",
-            ended_ns - int(duration_s * 1e9),
-            ended_ns,
-            told,
-            (reason or code) if code in FAILURES else "",
-        )
-    )
+    error = (reason or code) if code in FAILURES else ""
+    parent_id = parent.span_id if parent else ""
+    tracing.ended(path, Kind.SERVER, call.trace, parent_id, told, duration_s=duration_s, error=error)

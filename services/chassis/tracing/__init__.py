@@ -154,6 +154,11 @@ def is_slow(duration_s: float) -> bool:
     return duration_s >= _process.slow_s
 
 
+def is_wanted(trace: TraceContext, *, failed: bool, slow: bool) -> bool:
+    """Whether something that is over has its span: sampled, or else if it is worth one and there is room."""
+    return trace.is_sampled or ((failed or slow) and takes_unasked())
+
+
 def takes_unasked() -> bool:
     """Whether there is room for the span of one more call that was not sampled."""
     second = int(time.monotonic())
@@ -175,6 +180,23 @@ def write(span: Span) -> None:
     """Tells of work that is over; from any thread."""
     if _process.exporter is not None:
         _process.exporter.put(span)
+
+
+def ended(
+    name: str,
+    kind: Kind,
+    trace: TraceContext,
+    parent_id: str,
+    attributes: Mapping[str, Value],
+    *,
+    duration_s: float,
+    error: str = "",
+    events: tuple[Event, ...] = (),
+) -> None:
+    """Writes the span of what has just ended and took so long."""
+    now_ns = time.time_ns()
+    begun_ns = now_ns - int(duration_s * 1e9)
+    write(Span(name, kind, trace, parent_id, begun_ns, now_ns, attributes, error, events))
 
 
 @contextmanager

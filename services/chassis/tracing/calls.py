@@ -1,4 +1,4 @@
-"""What the spans of both ends of a call have in common."""
+"""What is told alike of both ends of a call."""
 
 from typing import Final
 
