@@ -28,7 +28,7 @@ LINE = re.compile(
 
 
 class Tailing:
-    """A `bodega events tail` that is listening."""
+    """A `bodega events tail`, of which everything it says is read."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
@@ -67,8 +67,9 @@ def tailing(data: Path, *options: str) -> Iterator[Tailing]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
+            tail = Tailing(process)  # reads from the beginning: of a full pipe `tail` would wait for us
             assert process.stderr.readline() == "listening; Ctrl-C ends\n"
-            yield Tailing(process)
+            yield tail
         finally:
             process.kill()
 
