@@ -29,10 +29,6 @@ from services.kernel.errors import DomainError
 if TYPE_CHECKING:
     from gateway.edge import Edge
 
-# What the edge keeps to answer in time when its backend does not, or a tenth of what there is. (It also makes
-# up for gRPC, which rounds timeouts up on the wire, by up to 1 %.)
-_MARGIN_S: Final = DEADLINE_MARGIN_S
-
 _CLIENT_LEFT: Final = 499  # nginx's word for it; only logs and metrics ever see it
 _REFUSED: Final = 400  # and above
 _LATE: Final = 504
@@ -275,7 +271,9 @@ class Exchange:
             raise Refusal(503, "UNAVAILABLE", "NOT_SERVING", "The edge is not serving.")
         named_s = route.deadline_s if incoming.timeout_s is None else incoming.timeout_s
         timeout_s = longest_s if named_s is None else min(named_s, longest_s)
-        timeout_s -= min(_MARGIN_S, timeout_s / 10)
+        # What we keep to answer in time when the backend does not. (It also makes up for gRPC, which rounds
+        # timeouts up on the wire, by up to 1 %.)
+        timeout_s -= min(DEADLINE_MARGIN_S, timeout_s / 10)
         if incoming.timeout_s is not None:
             timeout_s -= now - self._started  # the client's time runs while its body is on the way
             if timeout_s <= 0:

@@ -46,10 +46,7 @@ class Announcer:
 
     async def run(self) -> None:
         """Never returns; a connection that breaks is followed by another."""
-        while True:
-            connection = await self._jetstream.connection()
-            with contextlib.suppress(*BROKER_ERRORS):
-                await self._answer_on(connection)
+        await self._jetstream.on_each(self._answer_on)
 
     async def _answer_on(self, connection: Connection) -> None:
         broken = asyncio.Event()

@@ -75,6 +75,9 @@ class Service(Generic[Tx]):
     pages: Pages
     tokens: Tokens
     flags: Flags
+    instance: str
+    """Tells this process from others of the service."""
+
     _open: AsyncExitStack
 
     def connect(self, target: str, *files: FileDescriptor) -> client.Channel:
@@ -111,7 +114,7 @@ class Service(Generic[Tx]):
     def share(self, feed: Feed) -> None:
         """Has watchers of a feed woken by what other replicas write, too. Once."""
         if not self.store.one_writer:
-            moves = Moves(feed, self.jetstream, service=self.name, instance=self.ids.new())
+            moves = Moves(feed, self.jetstream, service=self.name, instance=self.instance)
             self.app.background("moves", moves.run)
 
     def consume(self, reactions: Reactions[Tx]) -> None:
@@ -161,7 +164,8 @@ async def opened(
         failpoint_pb2.DESCRIPTOR,
     )
     server.background("denials", denials.run)
-    announcer = Announcer(server, jetstream, instance=ids.new(), started_at=clock.now())
+    instance = ids.new()
+    announcer = Announcer(server, jetstream, instance=instance, started_at=clock.now())
     server.background("announcer", announcer.run)
     observe_denials(server.metrics, denials)
     heeded = Flags((SHEDDING, *flags), service=settings.service, file=settings.flags_file)
@@ -172,7 +176,18 @@ async def opened(
     async with store, jetstream, AsyncExitStack() as open_things:
         pages = Pages(secret, clock=clock)
         service = Service(
-            settings.service, server, store, jetstream, clock, ids, secret, pages, tokens, heeded, open_things
+            settings.service,
+            server,
+            store,
+            jetstream,
+            clock,
+            ids,
+            secret,
+            pages,
+            tokens,
+            heeded,
+            instance,
+            open_things,
         )
         _trust_others(service, settings)
         yield service

@@ -35,6 +35,10 @@ class ServiceEndpoint:
     replicas: "dict[str, ServiceEndpoint]" = field(default_factory=dict)
     """By program, where there are several; what else is said here is of the first one."""
 
+    def programs(self, name: str) -> "dict[str, ServiceEndpoint]":
+        """Every process of the service of this name."""
+        return self.replicas or {name: self}
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
@@ -63,7 +67,7 @@ class Endpoints:
         return {
             program: at
             for name, service in self.services.items()
-            for program, at in (service.replicas or {name: service}).items()
+            for program, at in service.programs(name).items()
         }
 
     def identity(self, workload: str = OPERATOR) -> "TlsFiles | None":

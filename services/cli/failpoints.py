@@ -124,11 +124,7 @@ async def _asked(shop: "Endpoints", names: list[str], call: _Call) -> "dict[str,
 
 def _programs(shop: "Endpoints", names: list[str]) -> dict[str, str]:
     """Each program, a replica perhaps, and its service. Names may be of either; none are all."""
-    every = {
-        program: name
-        for name, service in shop.services.items()
-        for program in service.replicas or {name: service}
-    }
+    every = {program: name for name, service in shop.services.items() for program in service.programs(name)}
     known = {*every, *every.values()}
     if unknown := [name for name in names if name not in known]:
         raise Refused(f"there is no service {unknown[0]}, only {', '.join(shop.services)}")

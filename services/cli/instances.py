@@ -38,7 +38,7 @@ def places(shop: Endpoints, answers: Iterable[Answers]) -> list[Place]:
     return [
         place
         for service, at in shop.services.items()
-        for place in _of(service, at.replicas or {service: at}, told.get(service, []))
+        for place in _of(service, at.programs(service), told.get(service, []))
     ]
 
 

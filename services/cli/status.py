@@ -117,7 +117,7 @@ async def _announced(shop: "Endpoints", identity: "Identity | None") -> "list[An
     from services.chassis.events.connection import BROKER_ERRORS, Connection  # noqa: PLC0415 (heavy)
     from services.chassis.tls import TlsRefused  # noqa: PLC0415 (heavy)
 
-    expected = {name: len(at.replicas) or 1 for name, at in shop.services.items()}
+    expected = {name: len(at.programs(name)) for name, at in shop.services.items()}
     connection = Connection()
     try:
         async with asyncio.timeout(BROKER_MAX_S):

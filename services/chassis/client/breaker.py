@@ -16,11 +16,9 @@ from services.chassis.client.unsent import CircuitOpen, unsent, was_sent
 from services.chassis.contract import Method
 from services.chassis.metrics import Metrics
 from services.chassis.policy.circuit import DEFAULT, Circuit, Limits, State
+from services.chassis.policy.limiter import OVERLOADED
 
 SLOW_SHARE: Final = 0.6  # of the contract's deadline: callers give what they have left, which is less
-
-# From a neighbour that is well and knows how much it can take: an open circuit would keep even that from it.
-OVERLOADED: Final = "OVERLOADED"
 
 _FAILURES: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 
@@ -120,6 +118,7 @@ def tells_of(error: grpc.aio.AioRpcError, *, is_slow: bool, waits: bool) -> bool
     if code in _FAILURES:
         if not was_sent(error):
             return None
+        # A neighbour that sheds is well; an open circuit would keep even what it can do from it.
         return status.reason(error) != OVERLOADED or is_slow
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return True if is_slow else None  # else it was the caller's own time that was short

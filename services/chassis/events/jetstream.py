@@ -1,11 +1,12 @@
 """JetStream as the house uses it: one connection per process, a stream per service."""
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 from urllib.parse import urlsplit
 
 from nats.js import api
@@ -106,6 +107,13 @@ class JetStream:
             while (connection := self.standing) is None:
                 await self._changed.wait()
         return connection
+
+    async def on_each(self, work: Callable[[Connection], Awaitable[None]]) -> NoReturn:
+        """Does work on a connection until that breaks, and then on the next one."""
+        while True:
+            connection = await self.connection()
+            with contextlib.suppress(*BROKER_ERRORS):
+                await work(connection)
 
     async def ready(self) -> bool:
         """Whether the broker answers; for readiness checks."""

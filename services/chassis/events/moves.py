@@ -6,14 +6,13 @@ topic is looked at now and then all the same.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
 from nats.aio.msg import Msg
 
-from services.chassis.events.connection import BROKER_ERRORS, Connection
+from services.chassis.events.connection import Connection
 from services.chassis.events.jetstream import JetStream
 from services.chassis.feed import Feed
 
@@ -44,18 +43,12 @@ class Moves:
         """Never returns; without a broker watchers wait for the next look."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._look(), name="moves-look")
-            tasks.create_task(self._exchange(), name="moves-exchange")
+            tasks.create_task(self._jetstream.on_each(self._exchange_on), name="moves-exchange")
 
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             self._feed.look()
-
-    async def _exchange(self) -> None:
-        while True:
-            connection = await self._jetstream.connection()
-            with contextlib.suppress(*BROKER_ERRORS):
-                await self._exchange_on(connection)
 
     async def _exchange_on(self, connection: Connection) -> None:
         connection.on_broken(self._news.set)

@@ -37,6 +37,10 @@ SLOWER_S: Final = 15.0  # what is slower while there is room,
 SLOWER_FULL_S: Final = 1800.0  # and what is slower while there is none: a new release may be slower for good
 
 
+OVERLOADED: Final = "OVERLOADED"
+"""The reason that those read who are refused."""
+
+
 class Priority(IntEnum):
     """Who is refused last comes first."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from services.chassis import tracing
 from services.chassis.context import TRACEPARENT, RequestContext, TraceContext
 from services.chassis.contract import Method
-from services.chassis.server.telemetry import OVERLOADED
+from services.chassis.policy.limiter import OVERLOADED
 from services.chassis.tracing import Kind, names
 from services.chassis.tracing.calls import FAILURES, attributes
 

@@ -6,6 +6,7 @@ from typing import Final
 from services.chassis import telemetry
 from services.chassis.contract import Method
 from services.chassis.metrics import Metrics
+from services.chassis.policy.limiter import OVERLOADED
 
 _log = telemetry.logger("access")
 
@@ -13,9 +14,6 @@ OK: Final = "OK"
 CANCELLED: Final = "CANCELLED"
 DEADLINE_EXCEEDED: Final = "DEADLINE_EXCEEDED"
 UNKNOWN: Final = "UNKNOWN"
-
-OVERLOADED: Final = "OVERLOADED"
-"""The reason of refusals so many that shedding tells of them, together."""
 
 Ended = Callable[[str, str, float], None]
 
@@ -27,7 +25,7 @@ def observing(metrics: Metrics, method: Method) -> tuple[Callable[[], None], End
     def ended(code: str, reason: str, duration_s: float) -> None:
         figures.ended(code, duration_s)
         if reason == OVERLOADED:
-            return
+            return  # those are many, and shedding tells of them together
         _log.info_later(
             "call", method=path, code=code, reason=reason, duration_ms=round(duration_s * 1000, 3)
         )
