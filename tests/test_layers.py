@@ -14,7 +14,7 @@ SERVICES = {"user", "inventory", "order", "payment", "notification"}
 PURE = {
     "user": {"domain", "key_schedule", "lockout", "sessions"},
     "inventory": {"catalog", "stock", "reservation", "restock", "returns", "warehouse"},
-    "order": {"domain", "facts"},
+    "order": {"domain", "facts", "refusals"},
     "payment": {"domain", "ledger"},
     "notification": {"domain"},
 }

@@ -10,7 +10,7 @@ from bodega.order.v1 import order_pb2 as pb
 from services.chassis import wire
 from services.chassis.identity.workload import OPERATOR
 from services.chassis.storage.event_store import StoredEvent
-from services.order import domain, facts
+from services.order import domain, facts, refusals
 
 _STATES: Final = {state: pb.Order.State.Value(f"STATE_{state}") for state in domain.State}
 _STATES_BACK: Final = {number: state for state, number in _STATES.items()}
@@ -43,13 +43,13 @@ def lines_wanted(
 ) -> tuple[facts.Line, ...]:
     """The lines of an order at the catalogue's prices, one a product, in the order first named.
 
-    Raises domain.ProductNotFound for the first product that the catalogue does not have.
+    Raises refusals.ProductNotFound for the first product that the catalogue does not have.
     """
     quantities = quantities_wanted(wanted)
     by_id = {product.product_id: product for product in products}
     for product_id in quantities:
         if product_id not in by_id:
-            raise domain.ProductNotFound(product_id=product_id)
+            raise refusals.ProductNotFound(product_id=product_id)
     return tuple(_line(by_id[product_id], quantity) for product_id, quantity in quantities.items())
 
 

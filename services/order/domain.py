@@ -11,8 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from services.kernel import errors
 from services.kernel.money import AMOUNT_MINOR_MAX, Money
+from services.order import refusals
 from services.order.facts import (
     Cancelled,
     CancelRequested,
@@ -75,70 +75,6 @@ REFUNDABLE: Final = STANDING - {State.REFUNDED}
 
 TIMED_OUT: Final = "TIMED_OUT"
 COMPENSATION_FORCED: Final = "COMPENSATION_FORCED"
-
-
-class OrderNotFound(errors.NotFound):
-    """There is no order {order_id}."""
-
-
-class OrderNotCancellable(errors.WrongState):
-    """Order {order_id} is {state}; only a pending or confirmed order not yet shipped can be cancelled."""
-
-
-class OrderNotCompensatable(errors.WrongState):
-    """Order {order_id} is {state}; only an order under way can be given up."""
-
-
-class OrderSettled(errors.WrongState):
-    """Order {order_id} is {state}; there is nothing to resume."""
-
-
-class OrderNotShippable(errors.WrongState):
-    """Order {order_id} is {state}; only a confirmed order can be shipped."""
-
-
-class ShipmentNotPaid(errors.Stale):
-    """The money of order {order_id} is being taken; the parcel stays until the same request says SHIPPED."""
-
-
-class OrderNotDeliverable(errors.WrongState):
-    """Order {order_id} is {state}; only a shipped order can be delivered."""
-
-
-class OrderNotRefundable(errors.WrongState):
-    """Order {order_id} is {state}; nothing of it can be refunded."""
-
-
-class RefundExceedsOrder(errors.WrongState):
-    """Of product {product_id} {left} pieces are left to refund, not {asked}."""
-
-
-class BuyerNotFound(errors.NotFound):
-    """There is no user {user_id}."""
-
-
-class UserNotActive(errors.WrongState):
-    """User {user_id} may not buy: the account is {state}."""
-
-
-class ProductNotFound(errors.NotFound):
-    """There is no product {product_id}."""
-
-
-class PriceChanged(errors.WrongState):
-    """The order costs {total}, not {expected_total} as expected."""
-
-
-class CurrencyMismatch(errors.Invalid):
-    """Product {product_id} is priced in {product_currency}, not in {currency}."""
-
-    field = "currency"
-
-
-class OrderTooLarge(errors.Invalid):
-    """An order of {total} is more than this shop can count."""
-
-    field = "lines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +168,7 @@ class Order:
         if self.state in (State.CANCELLING, State.CANCELLED):
             return self
         if not self.can_be_cancelled:
-            raise OrderNotCancellable(order_id=self.id, state=self.state)
+            raise refusals.OrderNotCancellable(order_id=self.id, state=self.state)
         return self.record(CancelRequested(reason), at=at)
 
     def take_payment(self, *, at: datetime) -> "Order":
@@ -244,15 +180,15 @@ class Order:
     def ship(self, *, tracking_reference: str, at: datetime) -> "Order":
         """Says that the parcel may leave; saying it again changes nothing."""
         if self.state not in STANDING:
-            raise OrderNotShippable(order_id=self.id, state=self.state)
+            raise refusals.OrderNotShippable(order_id=self.id, state=self.state)
         if not self.is_captured:
-            raise ShipmentNotPaid(order_id=self.id)
+            raise refusals.ShipmentNotPaid(order_id=self.id)
         return self if self.ship_time else self.record(Shipped(tracking_reference), at=at)
 
     def deliver(self, *, at: datetime) -> "Order":
         """Says that the parcel has arrived; saying it again changes nothing."""
         if self.state not in STANDING or not self.ship_time:
-            raise OrderNotDeliverable(order_id=self.id, state=self.state)
+            raise refusals.OrderNotDeliverable(order_id=self.id, state=self.state)
         return self if self.deliver_time else self.record(Delivered(), at=at)
 
     def refund(
@@ -268,10 +204,12 @@ class Order:
         }
         wanted = dict(quantities) or {product_id: count for product_id, count in left.items() if count}
         if self.state not in REFUNDABLE or not wanted:
-            raise OrderNotRefundable(order_id=self.id, state=self.state)
+            raise refusals.OrderNotRefundable(order_id=self.id, state=self.state)
         for product_id, asked in wanted.items():
             if asked > left.get(product_id, 0):
-                raise RefundExceedsOrder(product_id=product_id, left=left.get(product_id, 0), asked=asked)
+                raise refusals.RefundExceedsOrder(
+                    product_id=product_id, left=left.get(product_id, 0), asked=asked
+                )
         amount = sum(
             (line.unit_price * wanted.get(line.product_id, 0) for line in self.lines),
             Money.zero(self.total.currency),
@@ -290,7 +228,7 @@ class Order:
         if self.state in (State.REJECTING, State.CANCELLING):
             return self
         if self.state is not State.PENDING:
-            raise OrderNotCompensatable(order_id=self.id, state=self.state)
+            raise refusals.OrderNotCompensatable(order_id=self.id, state=self.state)
         return self.record(CompensationForced(reason), at=at)
 
     def apply(self, outcome: Outcome, *, at: datetime) -> "Order":
@@ -337,12 +275,12 @@ def total_of(lines: Iterable[Line], currency: str) -> Money:
     total = Money.zero(currency)
     for line in lines:
         if line.unit_price.currency != currency:
-            raise CurrencyMismatch(
+            raise refusals.CurrencyMismatch(
                 product_id=line.product_id, product_currency=line.unit_price.currency, currency=currency
             )
         total += line.total
     if total.amount_minor > AMOUNT_MINOR_MAX:
-        raise OrderTooLarge(total=total)
+        raise refusals.OrderTooLarge(total=total)
     return total
 
 
@@ -360,7 +298,7 @@ def replay(order_id: str, events: Iterable[Event], order: Order | None = None) -
     for event in events:
         order = _evolved(order, event) if order else _begun(order_id, event)
     if order is None:
-        raise OrderNotFound(order_id=order_id)
+        raise refusals.OrderNotFound(order_id=order_id)
     return order
 
 

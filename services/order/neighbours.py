@@ -10,7 +10,7 @@ from bodega.user.v1 import user_pb2, user_pb2_grpc
 
 from services.chassis import status, wire
 from services.kernel import errors
-from services.order import domain
+from services.order import refusals
 
 T = TypeVar("T")
 
@@ -65,9 +65,9 @@ async def _answer(neighbour: str, call: Awaitable[T]) -> T | None:
 
 
 def may_buy(user_id: str, user: user_pb2.User | None) -> None:
-    """Raises domain.BuyerNotFound or domain.UserNotActive unless the account may buy."""
+    """Raises refusals.BuyerNotFound or UserNotActive unless the account may buy."""
     if user is None:
-        raise domain.BuyerNotFound(user_id=user_id)
+        raise refusals.BuyerNotFound(user_id=user_id)
     if user.state != user_pb2.User.STATE_ACTIVE:
         state = user_pb2.User.State.Name(user.state).removeprefix("STATE_")
-        raise domain.UserNotActive(user_id=user_id, state=state)
+        raise refusals.UserNotActive(user_id=user_id, state=state)

@@ -9,7 +9,7 @@ from bodega.order.v1 import order_pb2 as pb
 from services.chassis import wire
 from services.chassis.paging import Cursor, Pages
 from services.chassis.storage.database import Store
-from services.order import convert, domain, projection
+from services.order import convert, projection, refusals
 from services.order.store import Transaction, stored_event
 from services.order.tables import order_events, order_lines, orders
 
@@ -54,7 +54,7 @@ class Queries:
     ) -> pb.ListOrderEventsResponse:
         """Oldest first, as this buyer is shown it if one is given.
 
-        Raises domain.OrderNotFound or InvalidPageToken.
+        Raises refusals.OrderNotFound or InvalidPageToken.
         """
         after = self._pages.begin(request) or [0]
         rows = await self._store.fetch(
@@ -66,7 +66,7 @@ class Queries:
             .limit(self._pages.size(request) + 1)
         )
         if not rows and after == [0]:
-            raise domain.OrderNotFound(order_id=request.order_id)
+            raise refusals.OrderNotFound(order_id=request.order_id)
         page, token = self._pages.cut(request, rows, lambda row: [row["version"]])
         return pb.ListOrderEventsResponse(
             events=[convert.event_to_proto(stored_event(row), buyer=buyer) for row in page],

@@ -17,7 +17,7 @@ from services.chassis.storage.idempotency import Call, call
 from services.kernel.clock import Clock
 from services.kernel.ids import Ids
 from services.kernel.money import Money
-from services.order import convert, domain, facts, projection
+from services.order import convert, domain, facts, projection, refusals
 from services.order.details import Details
 from services.order.flags import CAPTURE
 from services.order.neighbours import Neighbours, may_buy
@@ -216,7 +216,7 @@ class OrderServicer(order_pb2_grpc.OrderServiceServicer):
 
 
 def _check_owner(order_id: str, user_id: str) -> None:
-    must_own(user_id, domain.OrderNotFound(order_id=order_id))
+    must_own(user_id, refusals.OrderNotFound(order_id=order_id))
 
 
 def _asks(user_id: str) -> bool:
@@ -227,14 +227,14 @@ def _asks(user_id: str) -> bool:
 
 def _resumable(order: domain.Order) -> domain.Order:
     if order.is_settled:
-        raise domain.OrderSettled(order_id=order.id, state=order.state)
+        raise refusals.OrderSettled(order_id=order.id, state=order.state)
     return order
 
 
 def _expected(total: Money, request: pb.CreateOrderRequest) -> None:
     expected = wire.money_from_proto(request.expected_total)
     if expected != total:
-        raise domain.PriceChanged(total=total, expected_total=expected)
+        raise refusals.PriceChanged(total=total, expected_total=expected)
 
 
 def _time_to_settle_s() -> float:

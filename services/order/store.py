@@ -18,7 +18,7 @@ from services.chassis.storage.session import Row, Session
 from services.chassis.storage.statement import Statement, insert
 from services.kernel.clock import from_micros, to_micros
 from services.kernel.ids import Ids
-from services.order import convert, domain, events, facts, projection
+from services.order import convert, domain, events, facts, projection, refusals
 from services.order.tables import order_drives, order_events, order_lines, orders
 
 
@@ -41,7 +41,7 @@ class Orders:
         self._feed = feed
 
     def get(self, order_id: str) -> domain.Order:
-        """The order as its events tell it. Raises domain.OrderNotFound."""
+        """The order as its events tell it. Raises refusals.OrderNotFound."""
         return domain.replay(order_id, self.history(order_id))
 
     def expect(self, order: domain.Order) -> None:
@@ -75,24 +75,24 @@ class Orders:
         return _EVENTS.load(self._session, order_id, after=after)
 
     def shown(self, order_id: str) -> pb.Order:
-        """The order as its rows show it: for answers, not for decisions. Raises domain.OrderNotFound."""
+        """The order as its rows show it: for answers, not for decisions. Raises refusals.OrderNotFound."""
         row = self._session.one(_SELECT_ORDER, order_id=order_id)
         if row is None:
-            raise domain.OrderNotFound(order_id=order_id)
+            raise refusals.OrderNotFound(order_id=order_id)
         return projection.shown(row, self._session.all(_SELECT_LINES, order_id=order_id))
 
     def buyer(self, order_id: str) -> str:
-        """The id of the user whose order it is. Raises domain.OrderNotFound."""
+        """The id of the user whose order it is. Raises refusals.OrderNotFound."""
         row = self._session.one(_SELECT_BUYER, order_id=order_id)
         if row is None:
-            raise domain.OrderNotFound(order_id=order_id)
+            raise refusals.OrderNotFound(order_id=order_id)
         return str(row["user_id"])
 
     def is_settled(self, order_id: str) -> bool:
-        """Whether nothing is under way for the order. Raises domain.OrderNotFound."""
+        """Whether nothing is under way for the order. Raises refusals.OrderNotFound."""
         row = self._session.one(_SELECT_UNDER_WAY, order_id=order_id)
         if row is None:
-            raise domain.OrderNotFound(order_id=order_id)
+            raise refusals.OrderNotFound(order_id=order_id)
         return not row["under_way"]
 
     def _project(self, order: domain.Order) -> None:

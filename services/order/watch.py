@@ -13,7 +13,7 @@ from bodega.order.v1 import order_pb2 as pb
 from services.chassis.feed import Feed
 from services.chassis.storage.database import Store
 from services.chassis.storage.event_store import StoredEvent
-from services.order import convert, domain
+from services.order import convert, domain, refusals
 from services.order.store import Transaction, event_from_stored
 
 
@@ -53,7 +53,7 @@ class OrderWatch:
     ) -> AsyncGenerator[pb.WatchOrderResponse, None]:
         """What happened behind a version, then what happens, until a drain.
 
-        Raises domain.OrderNotFound or TooManyWatchers.
+        Raises refusals.OrderNotFound or TooManyWatchers.
         """
         with self._feed.watching(order_id) as watch, self._log(order_id) as log:
             position = after_version
@@ -69,7 +69,7 @@ class OrderWatch:
         # A read may be in a thread, and go on there when its watcher has left: the log is extended out here.
         log.extend(order_id, await self._store.read(lambda tx: tx.orders.timeline(order_id, after=known)))
         if not log.entries:
-            raise domain.OrderNotFound(order_id=order_id)
+            raise refusals.OrderNotFound(order_id=order_id)
 
     @contextmanager
     def _log(self, order_id: str) -> Iterator[_Log]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.kernel import errors
 from services.kernel.money import AMOUNT_MINOR_MAX, Money
-from services.order import domain
+from services.order import domain, refusals
 from services.order.domain import FORWARD, Order, State, next_step, place, replay
 from services.order.facts import (
     Cancelled,
@@ -132,7 +132,7 @@ def test_cancelling_twice_changes_nothing() -> None:
 @pytest.mark.parametrize("step", FORWARD[1:])
 def test_an_order_being_rejected_cannot_be_cancelled(step: Step) -> None:
     order = after(*FORWARD[: FORWARD.index(step)]).apply(StepGivenUp(step, 9, "X"), at=LATER)
-    with pytest.raises(domain.OrderNotCancellable) as refused:
+    with pytest.raises(refusals.OrderNotCancellable) as refused:
         order.cancel(reason="", at=LATER)
     assert refused.value.metadata == {"order_id": "o1", "state": "REJECTING"}
 
@@ -145,9 +145,9 @@ def test_giving_up_starts_compensation_and_never_declares_it_done() -> None:
 
 
 def test_a_settled_order_cannot_be_given_up() -> None:
-    with pytest.raises(domain.OrderNotCompensatable):
+    with pytest.raises(refusals.OrderNotCompensatable):
         confirmed().give_up(reason="", at=LATER)
-    with pytest.raises(domain.OrderNotCompensatable):
+    with pytest.raises(refusals.OrderNotCompensatable):
         undone(placed().cancel(reason="", at=NOW)).give_up(reason="", at=LATER)
 
 
@@ -166,14 +166,14 @@ def test_an_outcome_of_another_step_than_the_next_is_a_bug() -> None:
 
 def test_the_total_is_summed_exactly_in_one_currency() -> None:
     assert domain.total_of([LINE, LINE], "USD") == Money(1800, "USD")
-    with pytest.raises(domain.CurrencyMismatch):
+    with pytest.raises(refusals.CurrencyMismatch):
         domain.total_of([LINE], "EUR")
-    with pytest.raises(domain.OrderTooLarge):
+    with pytest.raises(refusals.OrderTooLarge):
         domain.total_of([Line("p", "s", "n", 2, Money(AMOUNT_MINOR_MAX, "USD"))], "USD")
 
 
 def test_no_events_are_no_order() -> None:
-    with pytest.raises(domain.OrderNotFound):
+    with pytest.raises(refusals.OrderNotFound):
         replay("o1", [])
 
 
@@ -211,7 +211,7 @@ def moved(order: Order, move: str) -> Order:
                 return order.apply(StepRefused(step, 1, "NO"), at=LATER)
             case "given_up" if step in FORWARD and order.can_be_given_up:
                 return order.apply(StepGivenUp(step, 3, "UNKNOWN"), at=LATER)
-    except (errors.WrongState, domain.ShipmentNotPaid):
+    except (errors.WrongState, refusals.ShipmentNotPaid):
         pass
     return order
 
@@ -328,14 +328,14 @@ def test_a_confirmed_order_is_shipped_and_delivered() -> None:
 
 def test_only_a_confirmed_order_is_shipped_and_only_a_shipped_one_delivered() -> None:
     for order in (placed(), undone(placed().cancel(reason="", at=NOW))):
-        with pytest.raises(domain.OrderNotShippable):
+        with pytest.raises(refusals.OrderNotShippable):
             order.ship(tracking_reference="", at=LATER)
-    with pytest.raises(domain.OrderNotDeliverable):
+    with pytest.raises(refusals.OrderNotDeliverable):
         confirmed().deliver(at=LATER)
 
 
 def test_a_shipped_order_refuses_to_be_cancelled() -> None:
-    with pytest.raises(domain.OrderNotCancellable):
+    with pytest.raises(refusals.OrderNotCancellable):
         shipped().cancel(reason="", at=LATER)
 
 
@@ -374,18 +374,18 @@ def test_refunding_everything_before_shipping_calls_the_order_off() -> None:
 def test_refunding_everything_after_shipping_ends_refunded() -> None:
     order = undone(refunded(shipped(), 0))
     assert (order.state, order.refunded_total) == (State.REFUNDED, order.total)
-    with pytest.raises(domain.OrderNotRefundable):
+    with pytest.raises(refusals.OrderNotRefundable):
         refunded(order, 1, refund_id="r2")
 
 
 def test_no_more_is_refunded_than_was_bought() -> None:
-    with pytest.raises(domain.RefundExceedsOrder) as refused:
+    with pytest.raises(refusals.RefundExceedsOrder) as refused:
         refunded(shipped(), 3)
     assert refused.value.metadata == {"product_id": "p1", "left": "2", "asked": "3"}
     under_way = refunded(shipped(), 1)
-    with pytest.raises(domain.RefundExceedsOrder):
+    with pytest.raises(refusals.RefundExceedsOrder):
         refunded(under_way, 2, refund_id="r2")
-    with pytest.raises(domain.RefundExceedsOrder):
+    with pytest.raises(refusals.RefundExceedsOrder):
         shipped().refund("r1", {"p2": 1}, return_stock=False, reason="", at=LATER)
 
 
@@ -417,7 +417,7 @@ def test_a_cancel_during_a_refund_takes_its_place() -> None:
     "order", [placed(), undone(placed().cancel(reason="", at=NOW))], ids=["pending", "cancelled"]
 )
 def test_what_is_not_confirmed_is_not_refunded(order: Order) -> None:
-    with pytest.raises(domain.OrderNotRefundable):
+    with pytest.raises(refusals.OrderNotRefundable):
         refunded(order, 1)
 
 
@@ -452,7 +452,7 @@ def test_paid_when_shipped_an_order_is_confirmed_with_its_price_held() -> None:
 
 def test_what_is_not_paid_is_not_shipped() -> None:
     for order in (held(), being_paid(held())):
-        with pytest.raises(domain.ShipmentNotPaid):
+        with pytest.raises(refusals.ShipmentNotPaid):
             order.ship(tracking_reference="T1", at=LATER)
 
 
@@ -485,7 +485,7 @@ def test_an_order_whose_money_cannot_be_taken_is_called_off_and_never_ships() ->
     assert (order.state, order.cancel_reason) == (State.CANCELLING, "CAPTURE_REFUSED")
     assert order.to_do == (Step.VOID_PAYMENT, Step.RELEASE_STOCK)
     for state in (order, undone(order)):
-        with pytest.raises(domain.OrderNotShippable):
+        with pytest.raises(refusals.OrderNotShippable):
             state.ship(tracking_reference="T1", at=LATER)
     assert undone(order).pending_events[-1].fact == Cancelled()
 

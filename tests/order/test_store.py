@@ -12,7 +12,7 @@ from services.chassis.audit import reading
 from services.chassis.storage import migrations
 from services.chassis.storage.database import Store
 from services.chassis.storage.faults import StaleVersion
-from services.order import audit, domain, projection, tables
+from services.order import audit, domain, projection, refusals, tables
 from services.order.facts import Step, StepDone
 from services.order.store import Drive, Transaction
 from tests.databases import damage, only_postgresql
@@ -70,9 +70,9 @@ async def test_only_one_of_two_who_move_the_same_version_wins(store: Store[Trans
 
 
 async def test_an_unknown_order_is_not_found(store: Store[Transaction]) -> None:
-    with pytest.raises(domain.OrderNotFound):
+    with pytest.raises(refusals.OrderNotFound):
         await store.read(lambda tx: tx.orders.get(ID))
-    with pytest.raises(domain.OrderNotFound):
+    with pytest.raises(refusals.OrderNotFound):
         await store.read(lambda tx: tx.orders.shown(ID))
 
 
