@@ -15,7 +15,7 @@ PURE = {
     "user": {"domain", "key_schedule", "lockout", "sessions"},
     "inventory": {"catalog", "stock", "reservation", "restock", "returns", "warehouse"},
     "order": {"domain", "facts", "refusals"},
-    "payment": {"domain", "ledger"},
+    "payment": {"decisions", "domain", "facts", "ledger", "refusals"},
     "notification": {"domain"},
 }
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from services.kernel.errors import DomainError
 from services.kernel.money import Money
-from services.payment.domain import (
+from services.payment.domain import Payment, State
+from services.payment.refusals import (
     CaptureRefused,
-    Payment,
     PaymentClosed,
     PaymentInProgress,
     PaymentMismatch,
@@ -18,7 +18,6 @@ from services.payment.domain import (
     PaymentNotRefundable,
     ProviderUnavailable,
     RefundMismatch,
-    State,
 )
 
 _GIVEN_UP = (State.VOIDED, State.REFUNDED)

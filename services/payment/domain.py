@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from services.kernel import errors, ids
+from services.kernel import ids
 from services.kernel.money import Money
+from services.payment.facts import Authorized, Captured, Declined, Event, Refunded, Voided
 
 FOUND = "found"  # in the keys of operations that we learnt of from the provider's books
 NO_CURRENCY = "XXX"  # ISO 4217: no currency is involved; what a tombstone amounts to
@@ -46,46 +47,6 @@ class Outcome(StrEnum):
     DECLINED = "DECLINED"
 
 
-class PaymentNotFound(errors.NotFound):
-    """There is no payment {payment}."""
-
-
-class PaymentClosed(errors.WrongState):
-    """The money of order {order_id} was given up or given back; it takes no further payment."""
-
-
-class PaymentMismatch(errors.Invalid):
-    """Order {order_id} already has another payment: of another amount or kind, by another method or user."""
-
-
-class PaymentNotCapturable(errors.WrongState):
-    """The payment of order {order_id} is {state}; {amount} cannot be captured of it."""
-
-
-class CaptureRefused(errors.WrongState):
-    """The provider does not honour the authorization of order {order_id}: {decline_code}."""
-
-
-class PaymentNotRefundable(errors.WrongState):
-    """The payment of order {order_id} is {state}; refund {refund_id} is more than {left}, which is left."""
-
-
-class RefundMismatch(errors.Invalid):
-    """Refund {refund_id} of order {order_id} stands for another amount."""
-
-    field = "amount"
-
-
-class PaymentInProgress(errors.Stale):
-    """The provider is being asked about order {order_id}; ask again with the same request id."""
-
-
-class ProviderUnavailable(errors.Unavailable):
-    """The payment provider has not answered; ask again with the same request id."""
-
-    retry_after_s = 0.2
-
-
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How one authorization stands in the provider's books."""
@@ -114,37 +75,6 @@ class Refused:
 
 
 Answer = Done | Refused
-
-
-@dataclass(frozen=True, slots=True)
-class Authorized:
-    amount: Money
-
-
-@dataclass(frozen=True, slots=True)
-class Declined:
-    amount: Money
-    code: str
-
-
-@dataclass(frozen=True, slots=True)
-class Captured:
-    operation_id: str
-    amount: Money
-
-
-@dataclass(frozen=True, slots=True)
-class Voided:
-    """Nothing is held any more and nothing was taken."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refunded:
-    operation_id: str
-    amount: Money
-
-
-Event = Authorized | Declined | Captured | Voided | Refunded
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,21 +4,21 @@ from bodega.payment.v1 import payment_events_pb2 as pb
 from google.protobuf.message import Message
 
 from services.chassis import wire
-from services.payment import domain, methods
+from services.payment import domain, facts, methods
 
 
-def to_message(payment: domain.Payment, event: domain.Event) -> Message:
+def to_message(payment: domain.Payment, event: facts.Event) -> Message:
     """Keyed by order."""
     payment_id, order_id, user_id = payment.payment_id, payment.order_id, payment.user_id
     match event:
-        case domain.Authorized(amount):
+        case facts.Authorized(amount):
             return pb.PaymentAuthorized(
                 payment_id=payment_id,
                 order_id=order_id,
                 user_id=user_id,
                 amount=wire.money_to_proto(amount),
             )
-        case domain.Declined(amount, code):
+        case facts.Declined(amount, code):
             return pb.PaymentDeclined(
                 payment_id=payment_id,
                 order_id=order_id,
@@ -26,14 +26,14 @@ def to_message(payment: domain.Payment, event: domain.Event) -> Message:
                 amount=wire.money_to_proto(amount),
                 decline_code=code,
             )
-        case domain.Captured(_, amount):
+        case facts.Captured(_, amount):
             return pb.PaymentCaptured(
                 payment_id=payment_id,
                 order_id=order_id,
                 user_id=user_id,
                 amount=wire.money_to_proto(amount),
             )
-        case domain.Refunded(_, amount):
+        case facts.Refunded(_, amount):
             return pb.PaymentRefunded(
                 payment_id=payment_id,
                 order_id=order_id,
@@ -41,7 +41,7 @@ def to_message(payment: domain.Payment, event: domain.Event) -> Message:
                 amount=wire.money_to_proto(amount),
                 late=payment.turned_up_late,
             )
-        case domain.Voided():
+        case facts.Voided():
             return pb.PaymentVoided(payment_id=payment_id, order_id=order_id, user_id=user_id)
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from services.kernel.money import Money
-from services.payment.domain import Captured, Event, Kind, Refunded
+from services.payment.domain import Kind
+from services.payment.facts import Captured, Event, Refunded
 
 
 class Account(StrEnum):

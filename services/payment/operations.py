@@ -18,17 +18,10 @@ from services.chassis.policy.backoff import Backoff
 from services.chassis.storage.database import Store
 from services.kernel.clock import Clock
 from services.kernel.money import Money
-from services.payment.domain import (
-    Answer,
-    Kind,
-    Payment,
-    PaymentInProgress,
-    ProviderUnavailable,
-    Refused,
-    Standing,
-)
+from services.payment.domain import Answer, Kind, Payment, Refused, Standing
 from services.payment.methods import Card
 from services.payment.provider import Provider, ProviderSilent
+from services.payment.refusals import PaymentInProgress, ProviderUnavailable
 from services.payment.store import Transaction
 from services.payment.work_store import Lease
 

@@ -12,8 +12,9 @@ from services.chassis.identity.ownership import must_own
 from services.chassis.paging import Cursor, Pages
 from services.chassis.storage.database import Store
 from services.payment import convert
-from services.payment.domain import Operation, PaymentNotFound
+from services.payment.domain import Operation
 from services.payment.method_store import from_row
+from services.payment.refusals import PaymentNotFound
 from services.payment.store import Transaction, operation_from_row, payment_from_row
 from services.payment.tables import REMAINING, operations, payment_methods, payments
 

@@ -13,9 +13,10 @@ from services.chassis import telemetry
 from services.chassis.storage.database import Store
 from services.kernel.clock import Clock
 from services.kernel.errors import DomainError
-from services.payment.domain import PaymentNotFound, Standing
+from services.payment.domain import Standing
 from services.payment.operations import Operations
 from services.payment.provider import Change, Provider, ProviderSilent
+from services.payment.refusals import PaymentNotFound
 from services.payment.store import Transaction
 
 LOOK_EVERY_S: Final = 0.5  # how long something due may wait; a lost reply is settled about as soon

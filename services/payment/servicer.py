@@ -20,11 +20,12 @@ from services.kernel.clock import Clock
 from services.kernel.errors import DomainError
 from services.kernel.ids import Ids
 from services.payment import convert, decisions
-from services.payment.domain import Kind, Payment, PaymentClosed, PaymentInProgress, PaymentNotFound
+from services.payment.domain import Kind, Payment
 from services.payment.methods import PaymentMethod, PaymentMethodNotFound
 from services.payment.operations import Ask, Operations
 from services.payment.provider import Provider
 from services.payment.queries import Queries
+from services.payment.refusals import PaymentClosed, PaymentInProgress, PaymentNotFound
 from services.payment.store import Transaction
 from services.payment.webhook import Signed
 from services.payment.webhooks import Webhooks

@@ -16,9 +16,10 @@ from services.kernel.clock import from_micros, to_micros
 from services.kernel.ids import Ids
 from services.kernel.money import Money
 from services.payment import events
-from services.payment.domain import Kind, Operation, Outcome, Payment, PaymentNotFound
+from services.payment.domain import Kind, Operation, Outcome, Payment
 from services.payment.ledger import Entry, entry_for
 from services.payment.method_store import Methods
+from services.payment.refusals import PaymentNotFound
 from services.payment.tables import compared_books, ledger_lines, operations, payments, seen_webhooks
 from services.payment.work_store import Work
 

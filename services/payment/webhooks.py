@@ -3,9 +3,10 @@
 from services.chassis import telemetry
 from services.chassis.storage.database import Store
 from services.kernel.clock import Clock
-from services.payment.domain import PaymentInProgress, PaymentNotFound, Standing
+from services.payment.domain import Standing
 from services.payment.operations import Operations
 from services.payment.provider import Provider
+from services.payment.refusals import PaymentInProgress, PaymentNotFound
 from services.payment.store import Transaction
 from services.payment.webhook import Signed, WebhookSignatureInvalid, is_signed
 

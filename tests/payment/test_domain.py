@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.kernel.money import Money
-from services.payment import decisions, domain
+from services.payment import decisions, domain, facts, refusals
 from services.payment.domain import Done, Kind, Outcome, Payment, Refused, Standing, State
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -133,14 +133,14 @@ def test_what_may_be_refunded(payment: Payment, refund_id: str, amount: Money | 
 @pytest.mark.parametrize(
     ("payment", "events"),
     [
-        (authorized(), [domain.Authorized]),
-        (declined(), [domain.Declined]),
-        (captured(), [domain.Authorized, domain.Captured]),
-        (capture_refused(), [domain.Authorized]),
-        (done(closed(authorized()).go_on(at=AT)), [domain.Authorized, domain.Voided]),
-        (done(closed(captured()).go_on(at=AT)), [domain.Authorized, domain.Captured, domain.Refunded]),
-        (Payment.tombstone(order_id="o1", at=AT), [domain.Voided]),
-        (closed(declined()), [domain.Declined]),
+        (authorized(), [facts.Authorized]),
+        (declined(), [facts.Declined]),
+        (captured(), [facts.Authorized, facts.Captured]),
+        (capture_refused(), [facts.Authorized]),
+        (done(closed(authorized()).go_on(at=AT)), [facts.Authorized, facts.Voided]),
+        (done(closed(captured()).go_on(at=AT)), [facts.Authorized, facts.Captured, facts.Refunded]),
+        (Payment.tombstone(order_id="o1", at=AT), [facts.Voided]),
+        (closed(declined()), [facts.Declined]),
     ],
 )
 def test_each_transition_is_told_once(payment: Payment, events: list[type]) -> None:
@@ -188,7 +188,7 @@ def test_a_void_refused_because_it_was_captured_becomes_a_refund() -> None:
 def test_a_void_refused_because_nothing_is_held_is_done() -> None:
     payment = answered(closed(authorized()).go_on(at=AT), Refused("already_voided", standing()))
     assert (payment.state, payment.at_rest) == (State.VOIDED, True)
-    assert isinstance(payment.pending_events[-1], domain.Voided)
+    assert isinstance(payment.pending_events[-1], facts.Voided)
 
 
 def test_a_refund_refused_because_it_was_given_back_is_done() -> None:
@@ -241,10 +241,10 @@ def test_books_that_know_no_more_than_ours_change_nothing(payment: Payment, know
         (authorized(), None),
         (captured(), None),
         (declined(), None),
-        (closed(begun()), domain.PaymentClosed),
-        (closed(declined()), domain.PaymentClosed),
-        (Payment.tombstone(order_id="o1", at=AT), domain.PaymentClosed),
-        (done(captured().refund(refund_id="r1", at=AT)), domain.PaymentClosed),
+        (closed(begun()), refusals.PaymentClosed),
+        (closed(declined()), refusals.PaymentClosed),
+        (Payment.tombstone(order_id="o1", at=AT), refusals.PaymentClosed),
+        (done(captured().refund(refund_id="r1", at=AT)), refusals.PaymentClosed),
     ],
 )
 def test_who_may_authorize(payment: Payment, refusal: type[Exception] | None) -> None:
@@ -261,7 +261,7 @@ def test_who_may_authorize(payment: Payment, refusal: type[Exception] | None) ->
     ],
 )
 def test_an_order_has_one_payment(other: decisions.Authorization) -> None:
-    assert _kind(decisions.authorized(authorized(), other)) is domain.PaymentMismatch
+    assert _kind(decisions.authorized(authorized(), other)) is refusals.PaymentMismatch
 
 
 @pytest.mark.parametrize(
@@ -270,19 +270,19 @@ def test_an_order_has_one_payment(other: decisions.Authorization) -> None:
 )
 def test_how_the_payment_of_another_stands_is_not_told(payment: Payment) -> None:
     prying = replace(WANTED, user_id="u2")
-    assert _kind(decisions.processed(payment, prying)) is domain.PaymentMismatch
+    assert _kind(decisions.processed(payment, prying)) is refusals.PaymentMismatch
 
 
 @pytest.mark.parametrize(
     ("payment", "refusal"),
     [
         (captured(), None),
-        (declined(), domain.PaymentNotCapturable),
-        (capture_refused(), domain.CaptureRefused),
-        (closed(authorized()), domain.PaymentClosed),
-        (closed(captured()), domain.PaymentClosed),
-        (closed(authorized().capture(at=AT)), domain.PaymentClosed),
-        (done(captured().refund(refund_id="r1", at=AT)), domain.PaymentClosed),
+        (declined(), refusals.PaymentNotCapturable),
+        (capture_refused(), refusals.CaptureRefused),
+        (closed(authorized()), refusals.PaymentClosed),
+        (closed(captured()), refusals.PaymentClosed),
+        (closed(authorized().capture(at=AT)), refusals.PaymentClosed),
+        (done(captured().refund(refund_id="r1", at=AT)), refusals.PaymentClosed),
         (refunded_in_part(), None),
     ],
 )
@@ -294,11 +294,11 @@ def test_what_a_capture_is_answered(payment: Payment, refusal: type[Exception] |
     ("payment", "amount", "refusal"),
     [
         (captured(), TEN, None),
-        (captured(), FOUR, domain.PaymentNotCapturable),
+        (captured(), FOUR, refusals.PaymentNotCapturable),
         (done(authorized().capture(FOUR, at=AT)), FOUR, None),
         (done(authorized().capture(FOUR, at=AT)), None, None),
-        (done(authorized().capture(FOUR, at=AT)), SIX, domain.PaymentNotCapturable),
-        (authorized(), TEN + FOUR, domain.PaymentNotCapturable),
+        (done(authorized().capture(FOUR, at=AT)), SIX, refusals.PaymentNotCapturable),
+        (authorized(), TEN + FOUR, refusals.PaymentNotCapturable),
     ],
 )
 def test_what_a_capture_in_part_is_answered(
@@ -311,11 +311,11 @@ def test_what_a_capture_in_part_is_answered(
     ("payment", "refusal"),
     [
         (done(captured().refund(refund_id="r1", at=AT)), None),
-        (done(captured().refund(refund_id="r2", at=AT)), domain.PaymentNotRefundable),
-        (authorized(), domain.PaymentNotRefundable),
-        (declined(), domain.PaymentNotRefundable),
-        (closed(captured()), domain.PaymentNotRefundable),
-        (Payment.tombstone(order_id="o1", at=AT), domain.PaymentNotRefundable),
+        (done(captured().refund(refund_id="r2", at=AT)), refusals.PaymentNotRefundable),
+        (authorized(), refusals.PaymentNotRefundable),
+        (declined(), refusals.PaymentNotRefundable),
+        (closed(captured()), refusals.PaymentNotRefundable),
+        (Payment.tombstone(order_id="o1", at=AT), refusals.PaymentNotRefundable),
     ],
 )
 def test_what_a_refund_is_answered(payment: Payment, refusal: type[Exception] | None) -> None:
@@ -327,13 +327,13 @@ def test_what_a_refund_is_answered(payment: Payment, refusal: type[Exception] | 
     [
         (refunded_in_part(), "r1", FOUR, None),
         (refunded_in_part(), "r1", None, None),
-        (refunded_in_part(), "r1", SIX, domain.RefundMismatch),
-        (refunded_in_part().refund(refund_id="r2", at=AT), "r1", SIX, domain.RefundMismatch),
+        (refunded_in_part(), "r1", SIX, refusals.RefundMismatch),
+        (refunded_in_part().refund(refund_id="r2", at=AT), "r1", SIX, refusals.RefundMismatch),
         (done(refunded_in_part().refund(refund_id="r2", at=AT)), "r1", FOUR, None),
         (done(closed(refunded_in_part()).go_on(at=AT)), "r1", FOUR, None),
-        (refunded_in_part(), "r2", TEN, domain.PaymentNotRefundable),
-        (captured(), "r1", TEN + FOUR, domain.PaymentNotRefundable),
-        (closed(refunded_in_part()), "r2", FOUR, domain.PaymentNotRefundable),
+        (refunded_in_part(), "r2", TEN, refusals.PaymentNotRefundable),
+        (captured(), "r1", TEN + FOUR, refusals.PaymentNotRefundable),
+        (closed(refunded_in_part()), "r2", FOUR, refusals.PaymentNotRefundable),
     ],
 )
 def test_what_a_refund_in_part_is_answered(
@@ -343,31 +343,31 @@ def test_what_a_refund_in_part_is_answered(
 
 
 def test_a_refund_is_not_answered_with_the_state_of_another_that_is_under_way() -> None:
-    with pytest.raises(domain.PaymentInProgress):
+    with pytest.raises(refusals.PaymentInProgress):
         decisions.refunded(refunded_in_part().refund(refund_id="r2", at=AT), "r1", FOUR)
 
 
 def test_a_refund_that_was_refused_keeps_its_amount_and_gets_another_key() -> None:
     asked = captured().refund(refund_id="r1", amount=FOUR, at=AT)
     refused = answered(asked, Refused("later", standing(captured=TEN)))
-    assert _kind(decisions.refunded(refused, "r1", SIX)) is domain.RefundMismatch
+    assert _kind(decisions.refunded(refused, "r1", SIX)) is refusals.RefundMismatch
     again = refused.refund(refund_id="r1", amount=FOUR, at=LATER)
     assert [one.key for one in again.operations[2:]] == ["p1/refund/r1", "p1/refund/r1/2"]
 
 
 def test_what_is_not_settled_is_not_answered() -> None:
     pending = captured().refund(refund_id="r1", at=AT)
-    with pytest.raises(domain.PaymentInProgress):
+    with pytest.raises(refusals.PaymentInProgress):
         decisions.captured(pending)
-    with pytest.raises(domain.PaymentInProgress):
+    with pytest.raises(refusals.PaymentInProgress):
         decisions.authorized(begun(), WANTED)
-    with pytest.raises(domain.PaymentInProgress):
+    with pytest.raises(refusals.PaymentInProgress):
         decisions.refunded(pending, "r1")
-    with pytest.raises(domain.PaymentInProgress):
+    with pytest.raises(refusals.PaymentInProgress):
         decisions.voided(pending)
-    with pytest.raises(domain.ProviderUnavailable):
+    with pytest.raises(refusals.ProviderUnavailable):
         decisions.voided(closed(captured()))
-    with pytest.raises(domain.ProviderUnavailable):
+    with pytest.raises(refusals.ProviderUnavailable):
         decisions.refunded(captured(), "r1")
 
 

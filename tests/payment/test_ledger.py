@@ -8,18 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.kernel.money import AMOUNT_MINOR_MAX, CurrencyMismatch, Money
-from services.payment.domain import (
-    Authorized,
-    Captured,
-    Declined,
-    Done,
-    Kind,
-    Payment,
-    Refunded,
-    Refused,
-    Standing,
-    Voided,
-)
+from services.payment.domain import Done, Kind, Payment, Refused, Standing
+from services.payment.facts import Authorized, Captured, Declined, Refunded, Voided
 from services.payment.ledger import Account, Entry, Line, entry_for
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

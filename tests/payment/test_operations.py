@@ -12,7 +12,7 @@ from google.type.money_pb2 import Money
 
 from services.chassis import failpoints
 from services.kernel.errors import DomainError
-from services.payment.domain import CaptureRefused, PaymentClosed, PaymentInProgress, ProviderUnavailable
+from services.payment.refusals import CaptureRefused, PaymentClosed, PaymentInProgress, ProviderUnavailable
 from tests.payment.house import Fault, House, Killed, new_id
 from tests.payment.lives import Lives, capture_elsewhere
 

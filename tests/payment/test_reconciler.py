@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from bodega.payment.v1 import payment_pb2 as pb
 
-from services.payment.domain import ProviderUnavailable
 from services.payment.provider import ProviderSilent
+from services.payment.refusals import ProviderUnavailable
 from tests.payment.house import Fault
 from tests.payment.lives import Lives, capture_elsewhere, late_capture
 

@@ -12,7 +12,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from services.chassis import status, wire
 from services.chassis.testing import FakeClock
-from services.payment.domain import PaymentInProgress, ProviderUnavailable
+from services.payment.refusals import PaymentInProgress, ProviderUnavailable
 from services.payment.sandbox_courier import TRIES_MAX
 from services.payment.webhook import Signed, sign
 from tests.payment.house import WEBHOOK_KEY, Fault, House, new_id
