@@ -302,7 +302,8 @@ class Exchange:
     def _leave(self, status: int) -> None:
         route, limiter = self._route, self._edge.limiter
         assert route is not None
-        if status < _REFUSED or status == _LATE:
+        # Of what a method that `waits` took, nobody here knows how much was waiting.
+        if (status < _REFUSED or status == _LATE) and not route.method.waits:
             now = time.perf_counter()
             limiter.leave_after(route.pace, now - self._started, now)
         else:

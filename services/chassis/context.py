@@ -7,7 +7,7 @@ outbox rows their traceparent and actor, log lines their ids.
 import contextvars
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -132,6 +132,9 @@ class RequestContext:
     stale_s: float | None = None
     """Age of the oldest reply from memory that the answer is made of; None: everything in it is fresh."""
 
+    waited_s: float = 0.0
+    """Of its time, what the handler only waited for: no matter of how fast this server is."""
+
     labels: dict[str, str] = field(default_factory=dict)
     """Ids worth having on every log line, e.g. `order_id`. Never personal data."""
 
@@ -151,6 +154,20 @@ def note_stale(age_s: float) -> None:
     request = _current.get()
     if request is not None:
         request.stale_s = max(age_s, request.stale_s or 0.0)
+
+
+@contextmanager
+def waiting(monotonic: Callable[[], float]) -> Iterator[None]:
+    """What is inside waits for what takes as long as it takes, as its contract says (`waits`).
+
+    The call stays one that the server works on; how long it waits teaches nothing about the server's pace.
+    """
+    request, begun = _current.get(), monotonic()
+    try:
+        yield
+    finally:
+        if request is not None:
+            request.waited_s += monotonic() - begun
 
 
 def set_current(request: RequestContext) -> contextvars.Token[RequestContext | None]:

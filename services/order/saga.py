@@ -108,7 +108,7 @@ class Saga:
 
     async def settled(self, order_id: str, *, timeout_s: float) -> None:
         """Waits until nothing is under way for the order, or the time is over."""
-        with self._feed.watching(order_id) as watch:
+        with self._feed.watching(order_id) as watch, context.waiting(self._clock.monotonic):
             try:
                 async with asyncio.timeout(timeout_s):
                     while not await self._store.read(lambda tx: tx.orders.is_settled(order_id)):

@@ -5,6 +5,8 @@ from typing import Any
 
 import httpx
 import pytest
+from bodega.policy.v1 import policy_pb2
+from google.protobuf import descriptor_pb2
 
 from gateway import app
 from gateway.app import Settings
@@ -73,3 +75,26 @@ async def test_a_client_that_leaves_makes_room(world: World, backend: Backend) -
             leaving.cancel()
             await asyncio.wait([leaving])
         await until(lambda: gateway.site.limiter.in_flight == 0)
+
+
+async def test_who_waits_for_an_order_is_counted_and_teaches_nothing(world: World, backend: Backend) -> None:
+    backend.forget()
+    files = descriptor_pb2.FileDescriptorSet.FromString(world.files.SerializeToString())
+    for method in (method for file in files.file for service in file.service for method in service.method):
+        if method.name == "GetShelf":
+            method.options.Extensions[policy_pb2.method].waits = True
+    gateway = app.build(files, [f"127.0.0.1:{backend.port}"])
+    taught = {route.rule.template.text: route.pace for route in gateway.site.routes}
+    in_flight = []
+
+    async def counts(_context: Any, _seen: Any) -> bytes:
+        in_flight.append(gateway.site.limiter.in_flight)
+        return b""
+
+    backend.answers = {"GetShelf": counts, "Echo": counts}
+    async with app.running(gateway) as running, httpx.AsyncClient(timeout=10) as http:
+        for path in ("/v1/shelves/1", "/v1/echo"):
+            assert (await http.get(f"http://127.0.0.1:{running.port}{path}")).status_code == 200
+        await until(lambda: gateway.site.limiter.in_flight == 0)
+    assert in_flight == [1, 1]
+    assert (taught["/v1/shelves/{shelf_id}"].calls, taught["/v1/echo"].calls) == (0, 1)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from services.chassis import failpoints
+from services.chassis import context, failpoints
+from services.chassis.context import RequestContext, TraceContext
 from services.chassis.feed import Feed
 from services.chassis.policy.backoff import Backoff
 from services.chassis.storage.database import Store
@@ -250,8 +251,10 @@ async def test_two_drivers_on_one_order_are_harmless(store: Store[Transaction]) 
 async def test_waiting_for_an_order_ends_with_the_time_given(store: Store[Transaction]) -> None:
     saga = saga_of(store, ScriptedParticipants())
     await accept(store, saga)  # nobody drives it
-    await saga.settled(ID, timeout_s=0.01)
+    with context.working_on(RequestContext(TraceContext.fresh())) as request:
+        await saga.settled(ID, timeout_s=0.01)
     assert not (await store.read(lambda tx: tx.orders.is_settled(ID)))
+    assert request.waited_s >= 0.01, "which is not held against this server"
     assert feed_of(store).watchers == 0
 
 

@@ -180,7 +180,7 @@ class Onion:
                 ended(code, reason, now - begun)
                 traced(call, code, reason, now - begun)
                 if call.is_counted:
-                    left(code, now - begun, now)
+                    left(code, now - begun - call.waited_s, now)
                 reset_current(token)
                 in_flight.leave()
 

@@ -26,7 +26,7 @@ TELLING: Final = frozenset({OK, DEADLINE_EXCEEDED})
 WAITS_S: Final = waits(REFUSALS, WAIT_MEAN_S)
 
 Left = Callable[[str, float, float], None]
-"""Is told how an admitted call ended: the code, its seconds, and the time."""
+"""Is told how an admitted call ended: the code, the seconds that it was worked on, and the time."""
 
 _log = telemetry.logger("shedding")
 

@@ -6,15 +6,16 @@ By contract `Write` is critical, `Fire` normal, `Read` sheddable.
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
 import pytest
 
-from services.chassis import status, telemetry
+from services.chassis import context, status, telemetry
 from services.chassis.metrics import Metrics
 from services.chassis.policy.limiter import Limiter, Priority, Range
+from services.chassis.server.deadline import DeadlineExceeded
 from services.chassis.testing import FakeClock, serving, until
 from services.kernel import errors
 from tests.chassis import playground
@@ -201,6 +202,43 @@ async def test_however_a_call_ends_it_leaves() -> None:
 
 async def hangs(_request: Any, _context: Any) -> Any:
     await asyncio.Event().wait()
+
+
+async def taught(work_s: float, wait_s: float, *, late: bool = False) -> Limiter:
+    """What forty calls teach of which the latter half waits and works so long, and may be late with it."""
+    clock, limiter, calls = FakeClock(), Limiter(), 0
+
+    async def handle(_request: Any, _context: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 20:
+            clock.advance(work_s)
+            with context.waiting(clock.monotonic):
+                assert limiter.in_flight == 1, "it is one of those worked on"
+                clock.advance(wait_s)
+                if late:
+                    raise DeadlineExceeded
+        return Pong()
+
+    async with serving(
+        (playground.add_to_server, {"Fire": handle}), files=[playground.FILE], clock=clock, limiter=limiter
+    ) as channel:
+        for _ in range(40):
+            with suppress(grpc.aio.AioRpcError):
+                await Stub(channel).Fire(Ping())
+    return limiter
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_what_a_call_waits_for_teaches_nothing_about_the_server(late: bool) -> None:  # noqa: FBT001
+    limiter = await taught(work_s=0.0, wait_s=5.0, late=late)
+    assert (limiter.is_slow, limiter.limit) == (False, Range().first)
+
+
+async def test_a_call_that_waits_teaches_how_long_it_was_worked_on() -> None:
+    limiter = await taught(work_s=5.0, wait_s=5.0)
+    assert limiter.is_slow
+    assert limiter.limit < Range().first
 
 
 async def test_streams_are_not_counted_but_refused_like_all_else() -> None:
