@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.chassis.identity.workload import server_name, spiffe_id
-from services.cli.data_folder import OPERATOR, SERVICES, write_whole
+from services.cli.data_folder import GATEWAY, NATS, OPERATOR, SERVICES, write_whole
 
 if TYPE_CHECKING:
     from services.chassis.tls import TlsFiles
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CERTIFICATE: Final = "certificate.pem"
 AUTHORITIES: Final = "authorities.pem"
 
-WORKLOADS: Final = (*SERVICES, "gateway", OPERATOR, "nats", "postgres")
+WORKLOADS: Final = (*SERVICES, GATEWAY, OPERATOR, NATS, "postgres")
 """Who gets a leaf."""
 
 LEAF_LIVES: Final = timedelta(hours=24)

@@ -3,8 +3,7 @@
 DIR/lock              held by the `bodega up` that runs this shop
 DIR/endpoints.json    where everything is; there while all of it is ready
 DIR/databases/        a file a service, and the sandbox provider's own books; or
-DIR/server            the PostgreSQL server that has them, password included
-DIR/server           the address of the PostgreSQL that has the databases instead, if one does; 0600
+DIR/server            the address of the PostgreSQL server that has them, password included; 0600
 DIR/nats/             the broker's configuration and streams
 DIR/secrets/          generated once; 0600
 DIR/certificates/     a folder a workload, renewed while the shop runs; see certificates.py
@@ -30,6 +29,10 @@ from services.cli.refusal import Refused
 DEFAULT: Final = Path(".bodega")
 SERVICES: Final = ("user", "inventory", "order", "payment", "notification")
 """In the order of their ports."""
+
+NATS: Final = "nats"
+GATEWAY: Final = "gateway"
+PROGRAMS: Final = (NATS, *SERVICES, GATEWAY)
 
 OPERATOR: Final = workload.OPERATOR
 """The workload that the command line is, and whoever sits at it."""

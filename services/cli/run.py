@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from services.cli.data_folder import SERVICES
+from services.cli.data_folder import GATEWAY, SERVICES
 from services.cli.refusal import Refused
 
-MODULES = {**{name: f"services.{name}" for name in SERVICES}, "gateway": "gateway"}
+MODULES = {**{name: f"services.{name}" for name in SERVICES}, GATEWAY: "gateway"}
 """What can be run, and by which module."""
 
 # Behind the program's name everything is the program's own.

@@ -10,66 +10,29 @@ Stopped and started again on the same folder it is the same shop.
 """
 
 import asyncio
-import json
 import os
 import signal
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from services.cli import ports, process
-from services.cli.certificates import Certificates, NotOurs, papers
-from services.cli.data_folder import OPERATOR, PROVIDER, SERVICES, DataFolder, sqlite_url, write_whole
+from services.cli.certificates import Certificates, NotOurs
+from services.cli.data_folder import GATEWAY, NATS, PROVIDER, SERVICES, DataFolder, write_whole
 from services.cli.endpoints import Endpoints, ServiceEndpoint
+from services.cli.plan import PYTHON, Plan, instances
 from services.cli.ports import HOST
-from services.cli.readiness import edge_with_backends, http_ok, nats_with_jetstream
+from services.cli.readiness import edge_with_backends
 from services.cli.refusal import Refused
 from services.cli.restarts import RestartPolicy
-from services.cli.supervisor import (
-    READY_EVERY_S,
-    START_MAX_S,
-    DidNotStart,
-    Notice,
-    NotInTime,
-    Program,
-    Supervisor,
-)
-
-NATS: Final = "nats"
-GATEWAY: Final = "gateway"
-PROGRAMS: Final = (NATS, *SERVICES, GATEWAY)
-
-_THIS_MACHINE: Final = ("127.0.0.0/8", "::1/128")  # shoppers at random, load tests: none of them an attack
+from services.cli.supervisor import READY_EVERY_S, START_MAX_S, DidNotStart, Notice, NotInTime, Supervisor
 
 MIGRATE_MAX_S: Final = 120.0  # a large database on a slow disk
 RENEW_EVERY_S: Final = 60.0  # a look takes some milliseconds; a leaf lives for a day
-DRAIN_GRACE_S: Final = 10.0  # what a service may take to answer what it has begun
-DRAIN_DELAY_S: Final = 0.5  # of replicas: callers hear within milliseconds that one is about to go
-
-# Stopped from the edge inwards: whoever calls goes before whoever is called; the broker is last, so that
-# what was committed in the end is still published.
-_STAGES: Final = {GATEWAY: 3, "order": 2, NATS: 0}
-_STAGE_OF_OTHERS: Final = 1
-
-# -P: a folder named `services` in the directory of whoever runs the shop is not taken for ours.
-_PYTHON: Final = (sys.executable, "-P")
-
-
-@dataclass(frozen=True, slots=True)
-class _Ports:
-    nats: int
-    gateway: int
-    gateway_operations: int
-
-    # By program.
-    grpc: dict[str, int]
-    mesh: dict[str, int]
-    operations: dict[str, int]
 
 
 class Shop:
@@ -106,7 +69,7 @@ class Shop:
         self._gateway_port = gateway_port
         self._grpc_port_base = grpc_port_base
         self._database = database
-        self._instances = {name: _instances(name, (replicas or {}).get(name, 1)) for name in SERVICES}
+        self._instances = {name: instances(name, (replicas or {}).get(name, 1)) for name in SERVICES}
         self._environment = environment or {}
         self._backends = backends or {}
         self._tracing = {"otlp_endpoint": otlp, "sample_ratio": sample_ratio} if otlp else {}
@@ -114,7 +77,7 @@ class Shop:
         self._on_notice = on_notice
         self._certificates = Certificates(self.folder.certificates)
         self._open = AsyncExitStack()
-        self._ports: _Ports
+        self._ports: ports.ShopPorts
         self._is_open = False
 
     async def __aenter__(self) -> Self:
@@ -206,9 +169,9 @@ class Shop:
                 " a SQLite file has one process that writes"
             )
         self.folder.endpoints.unlink(missing_ok=True)  # of a shop that was killed
-        self._ports = _chosen_ports(self._gateway_port, self._grpc_port_base, self._instances)
+        self._ports = ports.of_shop(self._gateway_port, self._grpc_port_base, self._instances)
         self.programs = Supervisor(
-            self._programs(), logs=self.folder.logs, restarts=self._restarts, on_notice=self._noticed
+            self._plan().programs(), logs=self.folder.logs, restarts=self._restarts, on_notice=self._noticed
         )
         await self._open.enter_async_context(self.programs)
         self._open.callback(self.folder.endpoints.unlink, missing_ok=True)  # before anything is stopped
@@ -218,6 +181,17 @@ class Shop:
         await self.wait_ready()
         self._is_open = True
         self.endpoints.write(self.folder.endpoints)
+
+    def _plan(self) -> Plan:
+        return Plan(
+            self.folder,
+            self._certificates,
+            self._ports,
+            self._instances,
+            environment=self._environment,
+            backends=self._backends,
+            tracing=self._tracing,
+        )
 
     async def _prepare(self) -> None:
         """What the services need, side by side."""
@@ -265,7 +239,7 @@ class Shop:
     async def _migrate(self) -> None:
         """In a process of its own: what it takes to know about schemas would stay in this one's memory."""
         log = self.folder.log("migrate")
-        command = (*_PYTHON, "-m", "services.cli", "migrate", "--data", str(self.folder.path))
+        command = (*PYTHON, "-m", "services.cli", "migrate", "--data", str(self.folder.path))
         running = await process.Process.start(command, environment=os.environ, log=log)
         try:
             code = await asyncio.wait_for(running.wait(), MIGRATE_MAX_S)
@@ -283,139 +257,3 @@ class Shop:
         write_whole(self.folder.descriptor_set, contracts.descriptor_set())
         if not self.folder.flags.exists():
             write_whole(self.folder.flags, file_of(flags.ALL).encode())
-
-    def _programs(self) -> list[Program]:
-        return [
-            self._program(NATS, self._nats_command()),
-            *(self._service(name, program) for name in SERVICES for program in self._instances[name]),
-            self._program(GATEWAY, self._gateway_command()),
-        ]
-
-    def _program(self, name: str, argv: tuple[str, ...]) -> Program:
-        ready = (
-            nats_with_jetstream(HOST, self._ports.nats)
-            if name == NATS
-            else http_ok(HOST, self._ports.gateway, "/health/ready")
-        )
-        return Program(
-            name, argv, ready=ready, environment=self._environment.get(name, {}), stage=_STAGES[name]
-        )
-
-    def _service(self, name: str, program: str) -> Program:
-        return Program(
-            program,
-            (*_PYTHON, "-m", f"services.{name}"),
-            ready=http_ok(HOST, self._ports.operations[program], "/health/ready"),
-            environment={
-                **self._settings(name, program),
-                **self._environment.get(name, {}),
-                **self._environment.get(program, {}),
-            },
-            stage=_STAGES.get(name, _STAGE_OF_OTHERS),
-        )
-
-    def _nats_command(self) -> tuple[str, ...]:
-        from services.chassis.events.permissions import users  # noqa: PLC0415
-        from services.chassis.events.server import MissingBinary, NatsServer  # noqa: PLC0415
-
-        broker = NatsServer(
-            self.folder.nats,
-            host=HOST,
-            port=self._ports.nats,
-            tls=papers(self._certificates.folder / NATS),
-            users=users(SERVICES, operator=OPERATOR),
-        )
-        try:
-            command = broker.command()
-        except MissingBinary as missing:
-            raise Refused(str(missing)) from None
-        return (str(Path(command[0]).absolute()), *command[1:], "-l", str(self.folder.log(NATS)))
-
-    def _gateway_command(self) -> tuple[str, ...]:
-        from services.cli import contracts  # noqa: PLC0415 (protobuf)
-
-        backends = [
-            f"--backend={service}={self._backends.get(name, self._mesh(name))}"
-            for name in SERVICES
-            for service in contracts.service_names(name)
-        ]
-        return (
-            *(*_PYTHON, "-m", "gateway", f"--descriptor-set={self.folder.descriptor_set}", *backends),
-            *(f"--host={HOST}", f"--port={self._ports.gateway}"),
-            f"--operations-port={self._ports.gateway_operations}",
-            "--access",
-            f"--mesh-certificate={self._certificates.of(GATEWAY)}",
-            f"--mesh-authorities={self._certificates.authorities(GATEWAY)}",
-            *(f"--limit-exempt={network}" for network in _THIS_MACHINE),
-            *(f"--{key.replace('_', '-')}={value}" for key, value in self._tracing.items()),
-        )
-
-    def _mesh(self, service: str) -> str:
-        """Where workloads find it: a gRPC target with every instance."""
-        addresses = [f"{HOST}:{self._ports.mesh[program]}" for program in self._instances[service]]
-        return addresses[0] if len(addresses) == 1 else f"ipv4:{','.join(addresses)}"
-
-    def _settings(self, name: str, program: str) -> dict[str, str]:
-        """What an instance of a service is told; secrets come as files, whose folder is named."""
-        mesh = {other: self._mesh(other) for other in SERVICES}
-        settings: dict[str, object] = {
-            "tls__certificate": self._certificates.of(name),
-            "tls__authorities": self._certificates.authorities(name),
-            "mesh_port": self._ports.mesh[program],
-            "grpc_port": self._ports.grpc[program],
-            "guests_plaintext": True,
-            "operations_port": self._ports.operations[program],
-            "database_url": sqlite_url(self.folder.address(name)),
-            "nats_url": f"nats://{HOST}:{self._ports.nats}",
-            "flags_file": self.folder.flags,
-            "drain_grace_s": DRAIN_GRACE_S,
-            "rates_exempt": json.dumps(_THIS_MACHINE),
-        }
-        settings |= {f"tracing__{key}": value for key, value in self._tracing.items()}
-        if name != "user":  # which signs, and reads its own table
-            settings["identity__keys_target"] = mesh["user"]
-        if name == "order":
-            settings |= {f"{other}_target": mesh[other] for other in ("user", "inventory", "payment")}
-        if name == "notification":
-            settings["user_target"] = mesh["user"]
-        if name == "payment":
-            settings["provider_database_url"] = sqlite_url(self.folder.address(PROVIDER))
-        if program != name:
-            settings["drain_delay_s"] = DRAIN_DELAY_S
-            if name in ("order", "payment"):
-                settings["driver"] = program  # whose leases are whose
-        variables = {f"BODEGA_{name}__{key}".upper(): str(value) for key, value in settings.items()}
-        return {**variables, "BODEGA_SECRETS_DIR": str(self.folder.secrets)}
-
-
-def _instances(service: str, count: int) -> tuple[str, ...]:
-    return (service,) if count == 1 else tuple(f"{service}-{number}" for number in range(1, count + 1))
-
-
-def _chosen_ports(gateway: int, grpc_base: int, instances: Mapping[str, Sequence[str]]) -> _Ports:
-    """The ports asked for, which first instances get, and free ones for the rest.
-
-    Raises Refused for one that is in use.
-    """
-    programs = [program for name in SERVICES for program in instances[name]]
-    grpc = (
-        {instances[name][0]: grpc_base + offset for offset, name in enumerate(SERVICES)} if grpc_base else {}
-    )
-    wanted = {GATEWAY: (gateway, "--gateway-port")} if gateway else {}
-    wanted |= {name: (port, "--grpc-port-base") for name, port in grpc.items()}
-    for name, (port, option) in wanted.items():
-        if port > ports.PORT_MAX:
-            raise Refused(f"there is no port {port} for {name}; choose a lower one with {option}")
-        if not ports.is_free(port):
-            raise Refused(f"port {port}, wanted for {name}, is in use; choose another with {option}")
-    ports.reserve(port for port, _ in wanted.values())
-    count = 2 + 3 * len(programs) - len(grpc) + (0 if gateway else 1)
-    chosen = iter(ports.free(count))
-    return _Ports(
-        nats=next(chosen),
-        gateway_operations=next(chosen),
-        operations={program: next(chosen) for program in programs},
-        mesh={program: next(chosen) for program in programs},
-        grpc={program: grpc[program] if program in grpc else next(chosen) for program in programs},
-        gateway=gateway or next(chosen),
-    )

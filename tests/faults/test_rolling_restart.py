@@ -13,8 +13,7 @@ import pytest
 
 from services.chassis import client
 from services.chassis.testing import free_port, until
-from services.cli.data_folder import SERVICES
-from services.cli.shop import GATEWAY
+from services.cli.data_folder import GATEWAY, SERVICES
 from tests.chassis.playground import FILE, Ping, Stub
 from tests.faults.scene import WAIT_S, Scene
 

@@ -6,7 +6,8 @@ from collections import Counter
 from random import Random
 from typing import Final
 
-from services.cli.shop import PROGRAMS, Shop
+from services.cli.data_folder import PROGRAMS
+from services.cli.shop import Shop
 
 BACK_MAX_S: Final = 60.0  # a start takes seconds, of all at once on a busy laptop longer
 HANGS_MAX_S: Final = 4.0

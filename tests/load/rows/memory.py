@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-from services.cli.data_folder import SERVICES
-from services.cli.shop import GATEWAY, NATS, Shop
+from services.cli.data_folder import GATEWAY, NATS, SERVICES
+from services.cli.shop import Shop
 from tests.load import procfs
 from tests.load.figures import Figure, Pace, Target
 

@@ -14,9 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from services.cli.data_folder import PROGRAMS
 from services.cli.edge import Json
 from services.cli.endpoints import Endpoints
-from services.cli.shop import PROGRAMS, Shop
+from services.cli.shop import Shop
 from services.cli.shopper import Shopper, order
 from services.cli.signed_in import SignedIn
 from tests.load import children, load, messages, procfs
