@@ -103,7 +103,7 @@ def test_an_authority_signs_only_after_everybody_has_heard_of_it(tmp_path: Path)
     assert leaf_of(made, "order").certificate.issuer != first
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(steps=st.lists(st.integers(min_value=1, max_value=8 * 60), min_size=12, max_size=16))
 def test_whoever_reads_at_whatever_moment_trusts_everybody(
     steps: list[int], tmp_path_factory: pytest.TempPathFactory

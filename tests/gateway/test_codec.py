@@ -17,9 +17,7 @@ from gateway.refusals import VIOLATIONS_MAX, Mismatch, Refused, Violations
 from gateway.well_known import STRUCT_DEPTH_MAX, NoJsonForm
 from tests.gateway.world import World
 
-SHARED = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
-)
+SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 UINT32 = st.integers(0, 2**32 - 1)

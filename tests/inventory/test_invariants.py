@@ -121,7 +121,6 @@ _rounds = st.lists(
 
 @settings(
     max_examples=drawn(60),
-    deadline=None,  # fsyncs take what they take
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(rounds=_rounds)

@@ -65,7 +65,7 @@ async def provider_template(provider_url: str) -> str:
         return provider_url
 
 
-@settings(max_examples=drawn(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=drawn(80), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(MOMENTS, min_size=1, max_size=8))
 async def test_the_money_ends_where_it_should(
     databases: Databases, url: str, provider_template: str, history: list[Moment]

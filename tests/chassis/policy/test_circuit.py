@@ -173,5 +173,5 @@ class AnyLife(RuleBasedStateMachine):
         assert len(self.probing) + self.passed <= LIMITS.probes
 
 
-AnyLife.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+AnyLife.TestCase.settings = settings(max_examples=60, stateful_step_count=60)
 test_any_life = AnyLife.TestCase
