@@ -39,7 +39,9 @@ async def assembled(settings: NotificationSettings) -> AsyncIterator[App]:
         if settings.smtp_host:
             channels[Channel.EMAIL] = _mail(settings, users)
         new = Channel.EMAIL if Channel.EMAIL in channels else Channel.CONSOLE
-        service.alone("sender", Sender(store, channels, clock=clock).run)
+        sender = Sender(store, channels, clock=clock)
+        server.check("channel", sender.gets_through, required=False)
+        service.alone("sender", sender.run)
         service.consume(reactions(channel=new, clock=clock))
         service.forget(inbox.RETENTION)
         yield server

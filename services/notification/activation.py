@@ -13,8 +13,8 @@ from bodega.user.v1 import user_pb2 as pb
 from bodega.user.v1 import user_pb2_grpc
 
 from services.chassis import status
-from services.notification.channels import NotSent
 from services.notification.domain import Notification
+from services.notification.recipients import unanswered
 
 _WELCOME: Final = users.UserRegistered.DESCRIPTOR.full_name
 
@@ -29,7 +29,7 @@ class ActivationLinks:
     async def link(self, notification: Notification) -> str:
         """For a welcome to an account that waits to be activated; empty for any other message.
 
-        Raises NotSent while the user service does not answer.
+        Raises Away while the user service is.
         """
         if not self._page or notification.fact.event_type != _WELCOME:
             return ""
@@ -40,6 +40,6 @@ class ActivationLinks:
         except grpc.aio.AioRpcError as error:
             if status.reason(error) == "USER_NOT_ACTIVATABLE":  # somebody was faster than the mail
                 return ""
-            raise NotSent(f"USER_SERVICE_{error.code().name}") from None
+            raise unanswered(error) from None
         # As a fragment: what follows a # stays in the browser, out of everybody's access logs.
         return f"{self._page}#{urlencode({'user_id': user_id, 'token': issued.activation_token})}"

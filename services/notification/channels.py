@@ -17,6 +17,10 @@ class NotSent(Exception):
         self.problem = problem
 
 
+class Away(NotSent):
+    """Nothing was tried with this message: its channel is to be had for none, and is waited for."""
+
+
 class Undeliverable(NotSent):
     """It was not sent and never will be, however often it is tried."""
 
@@ -27,8 +31,9 @@ class ChannelPort(Protocol):
     async def send(self, notification: Notification) -> None:
         """Returns when the message is out of our hands; raises anything if it is not.
 
-        Undeliverable ends it; whatever else is raised, the message comes again. It may also come again, under
-        the same id, if the process died inside the first send.
+        Undeliverable ends it, Away is no try at all; whatever else is raised, the message comes again, until
+        it was tried too often. It may also come again, under the same id, if the process died inside the
+        first send.
         """
 
 

@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import Final
 
 TRIES_MAX: Final = 16
-"""Then a message is parked: with the waits in between about an hour. A mail server that restarts, or that
-greylists strangers, needs less; by then a person should look."""
+"""Then a message is parked: with the waits in between about an hour. A mail server that greylists strangers
+needs less; by then a person should look."""
 
 
 class State(StrEnum):

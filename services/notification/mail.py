@@ -15,7 +15,7 @@ import aiosmtplib
 from bodega.user.v1 import user_events_pb2 as users
 
 from services.notification.activation import ActivationLinks
-from services.notification.channels import NotSent, Undeliverable
+from services.notification.channels import Away, NotSent, Undeliverable
 from services.notification.domain import Notification
 from services.notification.letters import BadAddress, Recipient, letter
 from services.notification.recipients import Recipients
@@ -40,10 +40,13 @@ _REFUSALS: Final[tuple[tuple[type[aiosmtplib.SMTPException], str], ...]] = (
     (aiosmtplib.SMTPResponseException, "SERVER_REFUSED"),
 )
 _OF_THE_LETTER: Final = (aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError)
-"""Refusals of this letter. Others are of the shop, its address or password: those get mended, so it waits."""
+"""Refusals of this letter. Others are of the shop, its address or password: all wait till it is mended."""
 
 _OF_THE_SHOP: Final = frozenset({530, 534, 535, 538})
 """Codes about signing in (RFC 4954), whatever they answer."""
+
+_TOO_LARGE: Final = 552
+"""Said of the sender's address, but it is the letter whose size was told along with it (RFC 1870)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class Mail:
     async def send(self, notification: Notification) -> None:
         """Returns once the server has accepted the letter; see ChannelPort for what it raises."""
         client = self._server.client(self._sender.domain)
+        reached = False
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 recipient = await self._recipients.find(
@@ -95,11 +99,12 @@ class Mail:
                 )
                 mail = self._letter(notification, recipient, await self._links.link(notification))
                 await client.connect()
+                reached = True
                 await client.sendmail(self._sender.addr_spec, [recipient.address], mail.as_bytes())
             with suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
                 await client.quit(timeout=QUIT_TIMEOUT_S)
-        except aiosmtplib.SMTPException as error:
-            raise _named(error) from None
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise _named(error, reached=reached) from None
         finally:
             client.close()
 
@@ -115,15 +120,28 @@ def _is_farewell(notification: Notification) -> bool:
     return notification.fact.event_type == users.UserDeactivated.DESCRIPTOR.full_name
 
 
-def _named(error: aiosmtplib.SMTPException) -> Exception:
-    """What to raise instead, without anything the server said."""
+def _named(error: Exception, *, reached: bool) -> NotSent:
+    """What to raise instead, without anything the server said; `reached`: it was ready for the letter."""
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         error = error.recipients[0]  # there is one
+    problem = _problem(error)
+    if not reached or _is_of_the_shop(error):
+        return Away(problem)
+    for_good = isinstance(error, aiosmtplib.SMTPResponseException) and 500 <= error.code < 600  # noqa: PLR2004 (RFC 5321, 4.2.1)
+    return Undeliverable(problem) if for_good else NotSent(problem)
+
+
+def _problem(error: Exception) -> str:
     if type(error) is aiosmtplib.SMTPException:  # what it raises if STARTTLS or AUTH is not offered
-        return NotSent(NOT_OFFERED)
+        return NOT_OFFERED
     if not isinstance(error, aiosmtplib.SMTPResponseException):
-        return NotSent(type(error).__name__)
-    name = next(name for kind, name in _REFUSALS if isinstance(error, kind))
-    for_good = 500 <= error.code < 600 and error.code not in _OF_THE_SHOP  # noqa: PLR2004 (RFC 5321, 4.2.1)
-    kind = Undeliverable if for_good and isinstance(error, _OF_THE_LETTER) else NotSent
-    return kind(f"{name}_{error.code}")
+        return type(error).__name__
+    return f"{next(name for kind, name in _REFUSALS if isinstance(error, kind))}_{error.code}"
+
+
+def _is_of_the_shop(error: Exception) -> bool:
+    if not isinstance(error, aiosmtplib.SMTPResponseException):
+        return False  # a connection that breaks at a letter may break at that one only
+    if isinstance(error, aiosmtplib.SMTPSenderRefused):
+        return error.code != _TOO_LARGE
+    return error.code in _OF_THE_SHOP or not isinstance(error, _OF_THE_LETTER)

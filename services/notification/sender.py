@@ -1,7 +1,8 @@
 """The sender: takes pending messages to their channel until they are sent or parked.
 
 A user's messages leave one after the other, in the order they were written; different users' side by side. A
-try that fails is repeated after a growing wait, during which only that user's later messages wait too.
+try that fails is repeated after a growing wait, during which only that user's later messages wait too. While
+nothing gets through at all, everything waits, however long: `outage.py`.
 
 The send and the note that it happened cannot be one commit. The note follows the send; if the process dies in
 between, the message is sent again, under the same id. One process at a time may run a sender on a database:
@@ -22,8 +23,9 @@ from services.chassis.telemetry import logger
 from services.chassis.tracing import Value, names
 from services.kernel.clock import Clock
 from services.kernel.errors import Stale, Unavailable
-from services.notification.channels import ChannelPort, NotSent, Undeliverable
+from services.notification.channels import Away, ChannelPort, NotSent, Undeliverable
 from services.notification.domain import Channel, Notification, State
+from services.notification.outage import Outage
 from services.notification.store import Transaction
 
 SENDS_MAX: Final = 32
@@ -37,7 +39,7 @@ LOOK_EVERY_S: Final = 30.0  # commits wake the sender; this is for what was writ
 LOOK_OFTEN_S: Final = 0.5  # the same where another replica may have the consumer
 
 BACKOFF: Final = Backoff(first_s=2.0, max_s=900.0)
-"""A quarter of an hour at most: what a mail server that is back is waited for, and a greylist asks for."""
+"""A quarter of an hour at most: what a greylist asks for."""
 
 NOTE_BACKOFF: Final = Backoff(first_s=0.05, max_s=2.0)
 
@@ -66,9 +68,14 @@ class Sender:
         self._clock = clock
         self._random = random
         self._sleep = sleep
+        self._outage = Outage(monotonic=clock.monotonic, random=random)
         self._sending: set[str] = set()
         self._wake = asyncio.Event()
         store.on_commit(self._wake.set)
+
+    async def gets_through(self) -> bool:
+        """Whether messages leave, as far as is known; for health checks."""
+        return not self._outage.is_on
 
     async def run(self) -> None:
         """Never returns. Neither a channel that fails nor a database that is busy ends it."""
@@ -92,19 +99,20 @@ class Sender:
             sends.remove(task)
             task.result()
         now = self._clock.now()
-        busy = frozenset(
-            self._sending
-        )  # from before the read: what ends during it is still due in its answer
+        # From before the read: what ends during it is still due in its answer.
+        busy = frozenset(self._sending)
         # Those being sent are due as well; of twice as many as may be, enough are not.
         due = await self._store.read(lambda tx: tx.notifications.due(now=now, limit=2 * SENDS_MAX))
         for notification in due:
             user_id = notification.message.user_id
-            if user_id not in busy and len(self._sending) < SENDS_MAX:
+            if user_id not in busy and len(self._sending) < self._outage.sends_max(SENDS_MAX):
                 self._sending.add(user_id)
                 sends.add(asyncio.create_task(self._deliver(notification)))
 
     async def _rest_s(self) -> float:
         """Seconds until a wait is over."""
+        if rest_s := self._outage.rest_s():
+            return rest_s
         now = self._clock.now()
         next_due = await self._store.read(lambda tx: tx.notifications.next_due(now=now))
         look_s = LOOK_EVERY_S if self._store.one_writer else LOOK_OFTEN_S
@@ -132,7 +140,9 @@ class Sender:
         trace = TraceContext.parse(notification.traceparent) or TraceContext.fresh()
         try:
             with context.working_on(RequestContext(trace=trace, labels=labels)):
-                await self._note(await self._traced(notification))
+                stands = await self._traced(notification)
+                if stands is not notification:
+                    await self._note(stands)
         finally:
             self._sending.discard(notification.message.user_id)
             self._wake.set()
@@ -151,8 +161,14 @@ class Sender:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 await self._hand_over(notification)
             await failpoints.areach(AFTER_SEND)
+        except Away as away:
+            if self._outage.failed():
+                _log.warning("nothing gets through", problem=away.problem)
+            return notification
         except Exception as error:  # noqa: BLE001 (whatever a channel raises, the message was not sent)
+            self._outage.over()
             return self._not_sent(notification, error)
+        self._outage.over()
         return notification.sent(at=self._clock.now())
 
     async def _hand_over(self, notification: Notification) -> None:

@@ -42,6 +42,7 @@ class Post:
     to_sender: list[str] = field(default_factory=list)
     to_recipient: list[str] = field(default_factory=list)
     to_letter: list[str] = field(default_factory=list)
+    hangs_up_on: str = ""
     accepts: asyncio.Event = field(default_factory=asyncio.Event)
     lets_go: asyncio.Event = field(default_factory=asyncio.Event)
     visits: int = 0
@@ -69,6 +70,9 @@ class Post:
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
+        if address == self.hangs_up_on:
+            assert isinstance(server.transport, asyncio.Transport)
+            server.transport.abort()
         if self.to_recipient:
             return self.to_recipient.pop(0)
         envelope.rcpt_tos.append(address)

@@ -100,7 +100,7 @@ async def test_a_user_service_that_issues_no_token_is_asked_again(scene: Scene) 
     scene.users.refuse = refuse
     [(plain, _)] = await sent(scene, welcome())
     assert LINK in plain
-    assert await scene.stands() == [("SENT", 3, "")]
+    assert await scene.stands() == [("SENT", 1, "")]
 
 
 async def test_a_token_is_neither_logged_nor_kept(scene: Scene, database_url: str) -> None:

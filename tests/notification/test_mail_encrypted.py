@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.chassis.telemetry import captured
+from services.chassis.testing import until
 from services.notification.domain import TRIES_MAX
 from services.notification.mail import MailServer
 from tests.notification.post import Scene, letter_to, post_office
@@ -61,10 +62,9 @@ async def test_a_server_that_cannot_encrypt_gets_neither_letter_nor_password(
     await scene.add(letter_to())
     trusting = ssl.create_default_context()
     async with scene.mailing(scene.post.port, security="starttls", tls=trusting, **login):
-        await scene.settled()
-    assert (scene.post.letters, scene.post.signed_in, scene.post.visits) == ([], [], TRIES_MAX)
-    [(state, _, problem)] = await scene.stands()
-    assert (state, problem) == ("PARKED", "ENCRYPTION_OR_SIGN_IN_NOT_OFFERED")
+        await until(lambda: scene.post.visits > TRIES_MAX)
+    assert (scene.post.letters, scene.post.signed_in) == ([], [])
+    assert await scene.stands() == [("PENDING", 0, "")]
 
 
 async def test_a_server_nobody_vouches_for_gets_neither_letter_nor_password(
@@ -77,9 +77,8 @@ async def test_a_server_nobody_vouches_for_gets_neither_letter_nor_password(
         post_office(tls_context=served) as post,
         scene.mailing(post.port, tls=ssl.create_default_context(), **stranger),
     ):
-        await scene.settled()
-    [(state, _, problem)] = await scene.stands()
-    assert (state, problem) == ("PARKED", "SSLCertVerificationError")
+        await until(lambda: post.visits > TRIES_MAX)
+    assert await scene.stands() == [("PENDING", 0, "")]
     assert (post.letters, post.signed_in) == ([], [])
 
 
@@ -87,12 +86,13 @@ async def test_a_wrong_password_waits_to_be_mended(scene: Scene, tmp_path: Path)
     served, trusting = certificate(tmp_path)
     server = {"security": "starttls", "tls": trusting, "username": "shop", "password": "wrong"}
     await scene.add(letter_to())
-    with captured() as lines:
+    with captured("warning") as lines:
         async with (
             post_office(tls_context=served, auth_required=True) as post,
             scene.mailing(post.port, **server),
         ):
-            await scene.settled()
-    assert await scene.stands() == [("PARKED", TRIES_MAX, "SIGN_IN_REFUSED_535")]
+            await until(lambda: len(lines) > TRIES_MAX)
+    assert "SIGN_IN_REFUSED_535" in str(lines)
+    assert await scene.stands() == [("PENDING", 0, "")]
     assert "wrong" not in str(lines)
     assert "wrong" not in repr(MailServer("127.0.0.1", 25, "none", 1.0, "shop", "wrong"))
