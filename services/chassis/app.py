@@ -168,7 +168,7 @@ class App:
             self._bind(server)
             self.operations_address = _address(self.settings.operations_host, listener.getsockname()[1])
             async with answering(Operations(self.health, self.metrics), listener), self._background:
-                await self.health.announce(services)
+                self.health.announce(services)
                 await server.start()
                 try:
                     await self.health.refresh()
@@ -213,7 +213,7 @@ class App:
 
     async def _drain(self, server: grpc.aio.Server) -> None:
         _log.info("draining", in_flight=self._onion.in_flight.count)
-        await self.health.drain()
+        self.health.drain()
         await asyncio.sleep(self.settings.drain_delay_s)
         self.health.grpc.end_watches()
         for act in self._on_drain:

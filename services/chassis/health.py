@@ -6,12 +6,13 @@ it changes. A check that merely takes too long has failed.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from grpc_health.v1.health import aio as grpc_health
+import grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from services.chassis import telemetry
@@ -75,10 +76,10 @@ class Health:
         """Adds a dependency: without a required one the process is not ready, without another degraded."""
         self._checks.append(_Check(name, fn, required))
 
-    async def announce(self, services: Sequence[str]) -> None:
+    def announce(self, services: Sequence[str]) -> None:
         """Names the services whose health is the process's; they are not serving yet."""
         self._services = ("", *services)
-        await self._publish()
+        self._publish()
 
     async def refresh(self) -> State:
         """Runs all checks now and returns the state they lead to; askers at the same time share one run."""
@@ -92,10 +93,10 @@ class Health:
             await self._sleep(CHECK_EVERY_S if self.state in READY else CHECK_AGAIN_S)
             await self.refresh()
 
-    async def drain(self) -> None:
+    def drain(self) -> None:
         """Announces the end; from here on nothing makes it ready again."""
         self.state = State.DRAINING
-        await self.grpc.enter_graceful_shutdown()
+        self._publish()
 
     def report(self) -> dict[str, Any]:
         """What HTTP probes are shown."""
@@ -118,7 +119,7 @@ class Health:
         if self.state is not before:
             problems = {found.name: found.problem for found in self.found if found.problem}
             _log.info("health changed", state=self.state.value, before=before.value, problems=problems)
-            await self._publish()
+            self._publish()
         return self.state
 
     def _judged(self) -> State:
@@ -126,11 +127,10 @@ class Health:
             return State.NOT_READY if self.started else State.STARTING
         return State.DEGRADED if any(found.problem for found in self.found) else State.SERVING
 
-    async def _publish(self) -> None:
+    def _publish(self) -> None:
         serving = self.state in READY
         status = HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING
-        for service in self._services:
-            await self.grpc.set(service, status)
+        self.grpc.tell(dict.fromkeys(self._services, status))
 
 
 async def _run(check: _Check) -> Found:
@@ -147,24 +147,55 @@ async def _run(check: _Check) -> Found:
     return Found(check.name, check.required, problem, round((time.perf_counter() - begun) * 1000, 1))
 
 
-class _Servicer(grpc_health.HealthServicer):
-    """grpc's own, but its watches end when told to: open ones would hold up every drain for all its grace."""
+class _Servicer(health_pb2_grpc.HealthServicer):
+    """Tells whoever asks or watches. Names that nobody announced are unknown, and may become known.
+
+    grpc's own tells its watchers under a lock: one that takes no message, having no room for it, would keep
+    the state from everybody, and this process from ending.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        self._over = asyncio.Event()
+        self.statuses: dict[str, int] = {}
+        self._changed = asyncio.Event()
+        self._watching: set[asyncio.Task[None]] = set()
+        self._is_over = False
+
+    def tell(self, statuses: Mapping[str, int]) -> None:
+        """What is true from now on."""
+        self.statuses.update(statuses)
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def end_watches(self) -> None:
-        self._over.set()
+        """Ends them all, and all that are begun: open ones would hold up every drain for all its grace."""
+        self._is_over = True
+        for watching in self._watching:
+            watching.cancel()
+
+    async def Check(self, request: Any, context: Any) -> HealthCheckResponse:
+        status = self.statuses.get(request.service)
+        if status is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND)
+        return HealthCheckResponse(status=status)
 
     async def Watch(self, request: Any, context: Any) -> None:
-        tasks = {
-            asyncio.ensure_future(super().Watch(request, context)),
-            asyncio.ensure_future(self._over.wait()),
-        }
+        if self._is_over:
+            return
+        watching = asyncio.create_task(self._watch(request.service, context), name="health-watch")
+        self._watching.add(watching)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({watching})
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._watching.discard(watching)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _watch(self, service: str, context: Any) -> None:
+        told = None
+        while True:
+            changed = self._changed  # before looking: what changes meanwhile is looked at again
+            status = self.statuses.get(service, HealthCheckResponse.SERVICE_UNKNOWN)
+            if status != told:
+                await context.write(HealthCheckResponse(status=status))
+                told = status
+            await changed.wait()

@@ -1,13 +1,15 @@
 """Everything that arrives at a server has a bound. (Pages: test_paging; heads, JSON: tests/gateway.)"""
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.chassis import app, client
 from services.chassis.client import MESSAGE_BYTES_MAX
@@ -22,14 +24,19 @@ WAIT_S = 15.0
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_HEAD: Final = struct.Struct(">HBBBL")  # length in 16 + 8 bits, type, flags, stream
 SETTING: Final = struct.Struct(">HL")
+DATA: Final = 0
+HEADERS: Final = 1
 SETTINGS: Final = 4
+END_STREAM: Final = 1
+END_HEADERS: Final = 4
 MAX_CONCURRENT_STREAMS: Final = 3
+INITIAL_WINDOW_SIZE: Final = 4
 MAX_HEADER_LIST_SIZE: Final = 6
 
 
 @asynccontextmanager
-async def served(**handlers: Any) -> AsyncIterator[app.App]:
-    settings = ServiceSettings(service="playground", guests_plaintext=True)
+async def served(*, drain_grace_s: float = 15.0, **handlers: Any) -> AsyncIterator[app.App]:
+    settings = ServiceSettings(service="playground", guests_plaintext=True, drain_grace_s=drain_grace_s)
     server = app.App(settings, access=Everyone())
     server.serve(playground.add_to_server, handlers, FILE)
     async with server.running():
@@ -94,6 +101,70 @@ async def test_a_connection_is_told_how_much_it_may_carry() -> None:
         await writer.wait_closed()
     assert told[MAX_CONCURRENT_STREAMS] == app.STREAMS_MAX
     assert told[MAX_HEADER_LIST_SIZE] == app.METADATA_BYTES_MAX
+
+
+def frame(kind: int, payload: bytes, *, flags: int = 0, stream: int = 0) -> bytes:
+    return FRAME_HEAD.pack(len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
+
+
+def literal(text: str) -> bytes:
+    return bytes([len(text)]) + text.encode()
+
+
+async def kind_of_frame(reader: asyncio.StreamReader) -> int:
+    high, low, kind, _, _ = FRAME_HEAD.unpack(await reader.readexactly(FRAME_HEAD.size))
+    await reader.readexactly((high << 8) + low)
+    return int(kind)
+
+
+@asynccontextmanager
+async def watcher_without_room(address: str) -> AsyncIterator[None]:
+    """Watches the health of all, and lets nobody send it anything."""
+    head = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":authority": "playground",
+        ":path": "/grpc.health.v1.Health/Watch",
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    # Literal fields, never indexed by anyone: RFC 7541, 6.2.2.
+    fields = b"".join(b"\0" + literal(name) + literal(value) for name, value in head.items())
+    writer.write(
+        PREFACE
+        + frame(SETTINGS, SETTING.pack(INITIAL_WINDOW_SIZE, 0))
+        + frame(HEADERS, fields, flags=END_HEADERS, stream=1)
+        + frame(DATA, bytes(5), flags=END_STREAM, stream=1)  # an empty message, uncompressed
+    )
+    try:
+        while await kind_of_frame(reader) != HEADERS:
+            pass  # with them the answer has begun
+        yield
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_a_watcher_that_takes_nothing_keeps_our_health_from_nobody() -> None:
+    is_well = True
+
+    async def database() -> bool:
+        return is_well
+
+    async with asyncio.timeout(WAIT_S), AsyncExitStack() as stays, served(drain_grace_s=0.1) as server:
+        server.check("database", database)
+        await stays.enter_async_context(watcher_without_room(server.grpc_address))
+        async with bare(server.grpc_address) as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            watch = health.Watch(health_pb2.HealthCheckRequest())
+            seen = [(await watch.read()).status]
+            is_well = False
+            seen.append((await watch.read()).status)
+            watch.cancel()
+    assert seen == [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
 
 
 def ages(monkeypatch: pytest.MonkeyPatch, *, age_ms: int, grace_ms: int = 10_000) -> None:

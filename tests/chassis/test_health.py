@@ -1,5 +1,4 @@
 import asyncio
-from typing import Any
 
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
@@ -26,14 +25,12 @@ async def announced(*checks: tuple[str, Dependency, bool]) -> Health:
     made = Health()
     for name, dependency, required in checks:
         made.check(name, dependency.ping, required=required)
-    await made.announce(["shop.v1.Shop"])
+    made.announce(["shop.v1.Shop"])
     return made
 
 
 def shown(found: Health, service: str = "shop.v1.Shop") -> int:
-    servicer: Any = found.grpc
-    status: int = servicer._server_status[service]
-    return status
+    return found.grpc.statuses[service]
 
 
 async def test_nothing_serves_before_its_checks_have_passed() -> None:
@@ -118,7 +115,7 @@ async def test_one_who_stops_asking_does_not_stop_the_others() -> None:
 async def test_draining_is_for_ever() -> None:
     found = await announced(("database", Dependency(), True))
     await found.refresh()
-    await found.drain()
+    found.drain()
     assert await found.refresh() is State.DRAINING
     assert shown(found) == HealthCheckResponse.NOT_SERVING
 
@@ -134,7 +131,7 @@ async def test_a_lost_database_shows_within_two_seconds_and_its_return_within_fi
 
     found, database = Health(sleep), Dependency()
     found.check("database", database.ping)
-    await found.announce(["shop.v1.Shop"])
+    found.announce(["shop.v1.Shop"])
     await found.refresh()
     assert shown(found) == HealthCheckResponse.SERVING
 

@@ -115,7 +115,7 @@ async def test_who_starts_or_drains_says_so() -> None:
         assert (await seen(server)).health == "STARTING"
         is_there = True
         await server.health.refresh()
-        await server.health.drain()
+        server.health.drain()
         assert (await seen(server)).health == "DRAINING"
 
 
