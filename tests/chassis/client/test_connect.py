@@ -336,20 +336,31 @@ async def test_metrics_count_a_call_once_and_its_retries_apart() -> None:
 async def test_streams_carry_the_trace_and_end_with_the_request() -> None:
     seen: list[Any] = []
 
-    async def handler(request: Any, _context: Any) -> Any:
-        seen.append(context.current())
+    async def handler(request: Any, context_: Any) -> Any:
+        seen.append((context.current(), context_.time_remaining()))
         yield Pong(name=request.name)
         await asyncio.Event().wait()
 
-    now = SystemClock().monotonic()
-    at_hand = RequestContext(TraceContext.fresh(), deadline=now + 0.3)
+    monotonic = SystemClock().monotonic
+    at_hand = RequestContext(TraceContext.fresh(), deadline=monotonic() + WAIT_S)
     async with serving((playground.add_to_server, {"Watch": handler}), files=[FILE]) as channel:
         with context.working_on(at_hand):
-            replies = aiter(Stub(channel).Watch(Ping(name="s")))
-        assert (await anext(replies)).name == "s"
-        error = await refusal(anext(replies))
+            stream = Stub(channel).Watch(Ping(name="s"))
+            assert (await anext(aiter(stream))).name == "s"
+            stream.cancel()
+            at_hand.deadline = (
+                monotonic() + DEADLINE_MARGIN_S + 0.1
+            )  # perhaps not even its first reply is in time
+            error = await refusal(watched(channel))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert seen[0].trace.trace_id == at_hand.trace.trace_id
+    served, left_s = seen[0]
+    assert served.trace.trace_id == at_hand.trace.trace_id
+    assert left_s < WAIT_S
+
+
+async def watched(channel: Any) -> None:
+    async for _ in Stub(channel).Watch(Ping()):
+        pass
 
 
 async def test_a_method_of_unknown_contract_is_not_called() -> None:
