@@ -27,7 +27,9 @@ CHECK_EVERY_S: Final = 0.75  # with the longest check still within LOST_WITHIN_S
 CHECK_AGAIN_S: Final = 0.2  # while not ready: starting up should not wait for the next round
 
 CheckFn = Callable[[], Awaitable[object]]
-"""Returns when the dependency answers; raises, or returns False, when it does not."""
+"""Returns when the dependency answers; raises, or returns False, when it does not.
+
+What it returns in words is worth telling and keeps nobody from serving: degraded, though it is required."""
 
 
 class State(Enum):
@@ -135,16 +137,19 @@ class Health:
 
 async def _run(check: _Check) -> Found:
     begun = time.perf_counter()
-    problem = ""
+    problem, required = "", check.required
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
-            if await check.fn() is False:
+            told = await check.fn()
+            if told is False:
                 problem = "not there"
+            elif told and isinstance(told, str):
+                problem, required = told, False
     except TimeoutError:
         problem = f"no answer within {CHECK_TIMEOUT_S:g} s"
     except Exception as error:  # noqa: BLE001 (whatever a dependency's client raises means that it is not there)
         problem = type(error).__name__
-    return Found(check.name, check.required, problem, round((time.perf_counter() - begun) * 1000, 1))
+    return Found(check.name, required, problem, round((time.perf_counter() - begun) * 1000, 1))
 
 
 class _Servicer(health_pb2_grpc.HealthServicer):

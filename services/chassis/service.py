@@ -4,7 +4,7 @@ A service's `__main__` adds what is its own:
 
     @asynccontextmanager
     async def assembled(settings: UserSettings) -> AsyncIterator[App]:
-        async with opened(settings, Transaction) as service:
+        async with opened(settings, Transaction, schema=Schema.beside(__file__)) as service:
             servicer = UserServicer(service.store, clock=service.clock, ids=service.ids)
             service.app.serve(add_UserServiceServicer_to_server, servicer, user_pb2.DESCRIPTOR)
             service.publish()
@@ -48,6 +48,7 @@ from services.chassis.storage import audit_trail
 from services.chassis.storage.database import Store
 from services.chassis.storage.denials import Denials
 from services.chassis.storage.retention import Janitor, Retention
+from services.chassis.storage.schema import Schema
 from services.chassis.storage.session import Session
 from services.kernel.clock import Clock, SystemClock
 from services.kernel.ids import Ids, TimeOrderedIds
@@ -140,10 +141,12 @@ async def opened(
     open_transaction: Callable[[Session, Ids], Tx],
     *,
     flags: Iterable[Flag[Any]] = (),
+    schema: Schema | None = None,
 ) -> AsyncIterator[Service[Tx]]:
-    """Opens what every service has; leaving closes it. The database must have been migrated.
+    """Opens what every service has; leaving closes it.
 
-    `flags` are those of the service itself.
+    `flags` are those of the service itself. Until the database has been migrated to its `schema`, the service
+    is not ready.
     """
     clock = SystemClock()
     ids = TimeOrderedIds(clock)
@@ -153,6 +156,7 @@ async def opened(
         open_transaction=lambda session: open_transaction(session, ids),
         clock=clock,
         secret=secret,
+        schema=schema,
     )
     jetstream = JetStream.connect(settings.nats_url, name=settings.service, tls=settings.tls)
     tokens = Tokens(clock)

@@ -14,6 +14,7 @@ from services.chassis.events import outbox
 from services.chassis.feed import Feed
 from services.chassis.service import main, opened
 from services.chassis.storage import idempotency
+from services.chassis.storage.schema import Schema
 from services.inventory.config import Settings
 from services.inventory.servicer import CatalogServicer, InventoryServicer
 from services.inventory.store import Transaction
@@ -25,7 +26,9 @@ from services.inventory.watch import StockWatch
 async def assembled(settings: Settings) -> AsyncIterator[App]:
     """The whole service, not yet serving."""
     feed = Feed()
-    async with opened(settings, lambda session, ids: Transaction(session, ids, feed)) as service:
+    async with opened(
+        settings, lambda session, ids: Transaction(session, ids, feed), schema=Schema.beside(__file__)
+    ) as service:
         server, store, pages = service.app, service.store, service.pages
         clock, ids = service.clock, service.ids
         catalog = CatalogServicer(store, clock=clock, ids=ids, pages=pages)

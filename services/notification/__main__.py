@@ -14,6 +14,7 @@ from services.chassis import client
 from services.chassis.app import App
 from services.chassis.events import inbox
 from services.chassis.service import main, opened
+from services.chassis.storage.schema import Schema
 from services.notification.activation import ActivationLinks
 from services.notification.channels import ChannelPort, Console
 from services.notification.config import NotificationSettings
@@ -29,7 +30,9 @@ from services.notification.store import Transaction
 @asynccontextmanager
 async def assembled(settings: NotificationSettings) -> AsyncIterator[App]:
     """The whole service, not yet serving."""
-    async with opened(settings, lambda session, _ids: Transaction(session)) as service:
+    async with opened(
+        settings, lambda session, _ids: Transaction(session), schema=Schema.beside(__file__)
+    ) as service:
         server, store, clock = service.app, service.store, service.clock
         servicer = NotificationServicer(store, service.pages)
         server.serve(add_NotificationServiceServicer_to_server, servicer, notification_pb2.DESCRIPTOR)

@@ -19,6 +19,7 @@ from services.chassis.feed import Feed
 from services.chassis.policy.backoff import Backoff
 from services.chassis.service import main, opened
 from services.chassis.storage import idempotency
+from services.chassis.storage.schema import Schema
 from services.order.config import OrderSettings
 from services.order.consumers import REACTIONS
 from services.order.details import Details
@@ -37,7 +38,10 @@ async def assembled(settings: OrderSettings) -> AsyncIterator[App]:
     """The whole service, not yet serving."""
     feed = Feed()
     async with opened(
-        settings, lambda session, ids: Transaction(session, ids, feed), flags=[CAPTURE]
+        settings,
+        lambda session, ids: Transaction(session, ids, feed),
+        flags=[CAPTURE],
+        schema=Schema.beside(__file__),
     ) as service:
         server, store, clock = service.app, service.store, service.clock
         users = service.connect(settings.user_target, user_pb2.DESCRIPTOR)

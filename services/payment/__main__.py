@@ -11,6 +11,7 @@ from services.chassis.app import App
 from services.chassis.events import inbox, outbox
 from services.chassis.service import main, opened
 from services.chassis.storage import idempotency
+from services.chassis.storage.schema import Schema
 from services.payment import webhook
 from services.payment.config import PaymentSettings
 from services.payment.operations import Operations
@@ -26,7 +27,7 @@ from services.payment.webhooks import Webhooks
 @asynccontextmanager
 async def assembled(settings: PaymentSettings) -> AsyncIterator[App]:
     """The whole service, not yet serving."""
-    async with opened(settings, Transaction) as service:
+    async with opened(settings, Transaction, schema=Schema.beside(__file__)) as service:
         server, store, clock, ids = service.app, service.store, service.clock, service.ids
         sandbox = Sandbox(
             settings.provider_database_url, clock=clock, ids=ids, slow_s=settings.sandbox_slow_s

@@ -14,6 +14,7 @@ from services.chassis.events import outbox
 from services.chassis.identity import trust
 from services.chassis.service import main, opened
 from services.chassis.storage import idempotency
+from services.chassis.storage.schema import Schema
 from services.user import activation_store, key_store, lockout_store, scopes, session_store, signing_keys
 from services.user.api_key_search import ApiKeySearch
 from services.user.api_key_servicer import ApiKeyServicer
@@ -52,7 +53,7 @@ async def assembled(settings: UserSettings) -> AsyncIterator[App]:
     identity = settings.identity
     seal = Seal(settings.signing_key_secret.get_secret_value().encode(), signing_keys.PURPOSE)
     access_tokens = AccessTokens(seal, issuer=identity.issuer, audience=identity.audience)
-    async with opened(settings, Transaction) as service, passwords:
+    async with opened(settings, Transaction, schema=Schema.beside(__file__)) as service, passwords:
         store, clock, ids = service.store, service.clock, service.ids
         attempts = Attempts(store, passwords, clock=clock, secret=service.secret)
         users = UserServicer(

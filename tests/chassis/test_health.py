@@ -56,6 +56,21 @@ async def test_a_dependency_that_says_no_is_as_good_as_lost() -> None:
     assert [check.problem for check in found.found] == ["not there"]
 
 
+async def test_what_a_check_tells_in_words_degrades_even_where_it_is_required() -> None:
+    words = "a little old"
+
+    async def ready() -> str:
+        return words
+
+    found = Health()
+    found.check("database", ready)
+    assert await found.refresh() is State.DEGRADED
+    (told,) = found.report()["checks"].values()
+    assert (told["problem"], told["required"]) == ("a little old", False)
+    words = ""
+    assert await found.refresh() is State.SERVING
+
+
 async def test_a_lost_dependency_is_told_and_so_is_its_return() -> None:
     database = Dependency()
     found = await announced(("database", database, True))

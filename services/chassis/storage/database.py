@@ -12,10 +12,12 @@ import sqlalchemy as sa
 from google.protobuf.message import Message
 
 from services.chassis.storage import audit_trail, idempotency, readiness
+from services.chassis.storage.faults import StorageOutdated
 from services.chassis.storage.idempotency import Call
 from services.chassis.storage.leadership import Lead, Leads, Undisputed
 from services.chassis.storage.readers import ReaderInLoop, ReadersInThreads
 from services.chassis.storage.readiness import AskedBeside, AskedOfTheWriter
+from services.chassis.storage.schema import Schema
 from services.chassis.storage.session import Session
 from services.chassis.storage.spans import searched, traced
 from services.chassis.storage.sqlite import Sqlite
@@ -40,10 +42,19 @@ class Store(Generic[Tx]):
     from a Session). It may run more than once, so it has no effect but the transaction; it cannot await, so
     it never holds a lock across the network, and a cancelled handler cannot tear it. Raise means that
     nothing happened.
+
+    With a `schema`, a database that turns out (see `ready`) to have an older one is asked for nothing:
+    whoever wants something is told StorageOutdated, which passes, until it has been migrated.
     """
 
     def __init__(
-        self, url: str, *, open_transaction: Callable[[Session], Tx], clock: Clock, secret: bytes
+        self,
+        url: str,
+        *,
+        open_transaction: Callable[[Session], Tx],
+        clock: Clock,
+        secret: bytes,
+        schema: Schema | None = None,
     ) -> None:
         self._database: Sqlite | Postgresql
         self._writer: Writer | Writers
@@ -52,6 +63,8 @@ class Store(Generic[Tx]):
         self._open_transaction = open_transaction
         self._clock = clock
         self._secret = secret
+        self._schema = schema
+        self._is_outdated = False
         self._reads: ReaderInLoop | ReadersInThreads
         self._readiness: AskedOfTheWriter | AskedBeside
         self._wakes: list[Callable[[], None]] = []
@@ -59,7 +72,7 @@ class Store(Generic[Tx]):
     async def __aenter__(self) -> Self:
         self._writer.open()
         try:
-            self._reads, self._readiness = _asking(self._database, self._writer)
+            self._reads, self._readiness = _asking(self._database, self._writer, self._schema)
         except BaseException:
             await self._writer.close()
             raise
@@ -130,6 +143,7 @@ class Store(Generic[Tx]):
 
         If the caller is cancelled, the connection is given back before the cancellation goes on.
         """
+        self._must_suit()
         return await _uncancellable(searched(self._database.dialect, clause, self._fetch(clause)))
 
     def on_commit(self, wake: Callable[[], None]) -> None:
@@ -169,12 +183,18 @@ class Store(Generic[Tx]):
         """The service's transaction object on an open session."""
         return self._open_transaction(session)
 
-    async def ready(self, question: Statement = readiness.QUESTION) -> None:
-        """Returns if the database does its work right now; for readiness checks.
+    async def ready(self, question: Statement = readiness.QUESTION) -> str:
+        """Returns if the database does its work right now, and what is worth telling of it; for readiness.
 
         Raises StorageUnavailable, whose class says what is the matter, or the driver's error.
         """
-        await self._readiness.ask(question)
+        try:
+            told = await self._readiness.ask(question)
+        except StorageOutdated:
+            self._is_outdated = True
+            raise
+        self._is_outdated = False
+        return told
 
     @property
     def under_way(self) -> int:
@@ -187,7 +207,12 @@ class Store(Generic[Tx]):
         fn: Callable[[Session], T],
         run: Callable[[Callable[[Session], T]], Coroutine[Any, Any, T]],
     ) -> Coroutine[Any, Any, T]:
+        self._must_suit()
         return traced(name, self._database.dialect.name, fn, run)
+
+    def _must_suit(self) -> None:
+        if self._is_outdated:
+            raise StorageOutdated
 
     async def _fetch(self, clause: sa.Select[Any]) -> list[sa.RowMapping]:
         loop = asyncio.get_running_loop()
@@ -235,12 +260,12 @@ def _opened(
 
 
 def _asking(
-    database: "Sqlite | Postgresql", writer: "Writer | Writers"
+    database: "Sqlite | Postgresql", writer: "Writer | Writers", schema: Schema | None
 ) -> tuple[ReaderInLoop, AskedOfTheWriter] | tuple[ReadersInThreads, AskedBeside]:
     if isinstance(database, Sqlite):
         assert isinstance(writer, Writer)
-        return ReaderInLoop(database), AskedOfTheWriter(database, writer)
-    return ReadersInThreads(database), AskedBeside(database)
+        return ReaderInLoop(database), AskedOfTheWriter(database, writer, schema)
+    return ReadersInThreads(database), AskedBeside(database, schema)
 
 
 async def _uncancellable(work: Coroutine[Any, Any, T]) -> T:

@@ -15,6 +15,10 @@ class StorageNotMigrated(StorageUnavailable):
     """The database lacks tables."""
 
 
+class StorageOutdated(StorageUnavailable):
+    """The database has an older schema than this program needs; it has to be migrated."""
+
+
 class StorageReadOnly(StorageUnavailable):
     """The database takes no writes."""
 

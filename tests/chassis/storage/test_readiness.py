@@ -17,10 +17,12 @@ from services.chassis.storage.faults import (
     StorageBusy,
     StorageDamaged,
     StorageNotMigrated,
+    StorageOutdated,
     StorageReadOnly,
     StorageSilent,
     StorageUnavailable,
 )
+from services.chassis.storage.schema import NEWER, Schema
 from services.chassis.storage.writer import Writer
 from services.kernel.clock import SystemClock
 from tests.chassis.events.waiting import running
@@ -70,6 +72,64 @@ async def test_a_database_that_does_its_work_is_ready(store: Notes) -> None:
 
 async def test_one_without_tables_is_not(databases: Databases) -> None:
     async with opened(databases.new("empty")) as store:
+        with pytest.raises(StorageNotMigrated):
+            await store.ready()
+
+
+VERSIONED = ("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)",)
+SECOND = Schema("0002", frozenset(("0001", "0002")))
+
+
+@asynccontextmanager
+async def versioned(url: str, version: str) -> AsyncIterator[Notes]:
+    """The notes of a program that is written for the second version."""
+    damage(url, *VERSIONED, f"INSERT INTO alembic_version VALUES ('{version}')")  # noqa: S608 (ours)
+    async with Store(
+        url, open_transaction=Transaction, clock=SystemClock(), secret=b"secret", schema=SECOND
+    ) as store:
+        yield store
+
+
+async def test_an_older_schema_is_not_ready_and_nothing_is_tried_with_it_until_it_is_migrated(
+    url: str,
+) -> None:
+    async with versioned(url, "0001") as store:
+        await store.write(lambda tx: tx.add("a"))  # nobody has looked yet
+        with pytest.raises(StorageOutdated):
+            await store.ready()
+        for question in (
+            lambda: store.write(lambda tx: tx.add("b")),
+            lambda: store.read(lambda tx: tx.count()),
+            lambda: store.transact(lambda _: None),
+            lambda: store.fetch(sa.select(notes)),
+        ):
+            with pytest.raises(StorageOutdated):
+                await question()
+        damage(url, "UPDATE alembic_version SET version_num = '0002'")
+        assert await store.ready() == ""
+        assert await store.read(lambda tx: tx.count()) == 1
+
+
+async def test_a_backup_that_is_restored_shows_while_the_program_runs(url: str) -> None:
+    async with versioned(url, "0002") as store, watched(store) as health:
+        damage(url, "UPDATE alembic_version SET version_num = '0001'")
+        assert await shows(health, State.NOT_READY, within_s=LOST_WITHIN_S) == "StorageOutdated"
+        damage(url, "UPDATE alembic_version SET version_num = '0002'")
+        await shows(health, State.SERVING, within_s=BACK_WITHIN_S)
+
+
+async def test_a_newer_schema_is_worth_a_word(url: str) -> None:
+    async with versioned(url, "0003") as store:
+        assert await store.ready() == NEWER
+        await store.write(lambda tx: tx.add("a"))
+
+
+async def test_a_schema_of_no_version_is_none(url: str) -> None:
+    async with versioned(url, "0002") as store:
+        damage(url, "DELETE FROM alembic_version")
+        with pytest.raises(StorageOutdated):
+            await store.ready()
+        damage(url, "DROP TABLE alembic_version")
         with pytest.raises(StorageNotMigrated):
             await store.ready()
 
