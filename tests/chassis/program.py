@@ -7,6 +7,7 @@ Its method Read says `begun` on standard output, waits for a line on standard in
 import asyncio
 import os
 import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from typing import Any, Final
 
 from services.chassis import app
@@ -17,6 +18,19 @@ from tests.chassis import playground
 from tests.chassis.playground import FILE, Pong
 
 MOMENT_S: Final = 0.02  # so that some calls are always in flight
+START_MAX_S: Final = 45.0
+
+
+async def started(port: int) -> Process:
+    """A process of it, once it serves guests at this port. Whoever asks for it ends it."""
+    told = {"BODEGA_PLAYGROUND__GUESTS_PLAINTEXT": "true", "BODEGA_PLAYGROUND__GRPC_PORT": str(port)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.chassis.program",
+        stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, env={**os.environ, **told},
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert await asyncio.wait_for(process.stdout.readline(), START_MAX_S), "it did not start"
+    return process
 
 
 def say(word: str) -> None:

@@ -1,10 +1,8 @@
 """A deploy at noon: every process gives way to a new one while people buy, and nobody notices."""
 
 import asyncio
-import os
 import signal
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -15,6 +13,7 @@ from services.chassis import client
 from services.chassis.testing import free_port, until
 from services.cli.data_folder import GATEWAY, SERVICES
 from tests.chassis.playground import FILE, Ping, Stub
+from tests.chassis.program import started
 from tests.faults.scene import WAIT_S, Scene
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -55,7 +54,7 @@ async def test_orders_are_confirmed_though_every_program_is_restarted_in_turn(sc
 async def test_no_call_fails_while_each_of_two_instances_is_restarted() -> None:
     """What a server drops when it stops, its client asks the other one."""
     ports = [free_port(), free_port()]
-    instances = [await _started(port) for port in ports]
+    instances = [await started(port) for port in ports]
     target = f"ipv4:{','.join(f'127.0.0.1:{port}' for port in ports)}"
     try:
         async with client.connect(target, FILE) as channel:
@@ -69,7 +68,7 @@ async def test_no_call_fails_while_each_of_two_instances_is_restarted() -> None:
                 for n, port in enumerate(ports):
                     instances[n].send_signal(signal.SIGTERM)
                     assert await asyncio.wait_for(instances[n].wait(), WAIT_S) == 0
-                    instances[n] = await _started(port)
+                    instances[n] = await started(port)
                     await _answer(instances, done)  # the next one goes when this one is found again
     finally:
         for instance in instances:
@@ -86,14 +85,3 @@ async def _answer(instances: list[Process], done: list[int]) -> None:
     """Waits until each of them has answered once more."""
     before = len(done)
     await until(lambda: {instance.pid for instance in instances} <= set(done[before:]), WAIT_S)
-
-
-async def _started(port: int) -> Process:
-    told = {"BODEGA_PLAYGROUND__GUESTS_PLAINTEXT": "true", "BODEGA_PLAYGROUND__GRPC_PORT": str(port)}
-    instance = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.chassis.program",
-        stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, env={**os.environ, **told},
-    )  # fmt: skip
-    assert instance.stdout is not None
-    assert await asyncio.wait_for(instance.stdout.readline(), WAIT_S), "it did not start"
-    return instance

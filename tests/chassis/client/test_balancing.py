@@ -1,10 +1,7 @@
 """Two replicas behind one target: who is well gets the calls, and nobody waits for who is not."""
 
 import asyncio
-import os
 import signal
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,6 +20,7 @@ from services.chassis.testing import free_port, serving
 from tests.chassis import playground
 from tests.chassis.papers import Papers
 from tests.chassis.playground import FILE, Ping, Pong, Stub
+from tests.chassis.program import started
 
 WAIT_S = 15.0
 AT_ONCE = 8
@@ -175,14 +173,3 @@ async def test_a_frozen_process_is_passed_over_as_soon_as_its_pings_are_late() -
         for process in processes:
             process.kill()
             await process.communicate()
-
-
-async def started(port: int) -> Process:
-    told = {"BODEGA_PLAYGROUND__GUESTS_PLAINTEXT": "true", "BODEGA_PLAYGROUND__GRPC_PORT": str(port)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.chassis.program",
-        stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, env={**os.environ, **told},
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert await asyncio.wait_for(process.stdout.readline(), WAIT_S), "it did not start"
-    return process
