@@ -83,10 +83,8 @@ class TooMuch(DomainError):
 
     definite = False
 
-    @property
-    def retry_after_s(self) -> float:
-        """When it makes sense to ask again, in seconds."""
-        return 1.0
+    retry_after_s: float = 1.0
+    """When it makes sense to ask again, in seconds: of a kind, or of one error."""
 
 
 class Unavailable(DomainError):
@@ -94,5 +92,5 @@ class Unavailable(DomainError):
 
     definite = False
 
-    retry_after_s: ClassVar[float] = 0.1
-    """When it makes sense to ask again, in seconds."""
+    retry_after_s: float = 0.1
+    """As of `TooMuch`."""

@@ -20,9 +20,9 @@ _DOUBLINGS_MAX: Final = 16  # a longer wait than any; keeps the figures small
 class SignInLocked(errors.TooMuch):
     """Too many attempts to sign in have failed; try again in {retry_after_s} s."""
 
-    @property
-    def retry_after_s(self) -> float:
-        return float(self.metadata["retry_after_s"])
+    def __init__(self, *, retry_after_s: float) -> None:
+        super().__init__(retry_after_s=retry_after_s)
+        self.retry_after_s = float(retry_after_s)  # text when it comes out of a pickle
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ class RefusedHere(errors.Unavailable):
     """Not now, for a reason of our own."""
 
     def __init__(self, *, retry_in_s: float, **metadata: object) -> None:
-        self.retry_after_s = retry_in_s  # type: ignore[misc]  # of this error, not of its class
         super().__init__(**metadata)
+        self.retry_after_s = retry_in_s
 
 
 class CircuitOpen(RefusedHere):

@@ -25,11 +25,7 @@ class RateLimited(errors.TooMuch):
 
     def __init__(self, retry_in_s: float) -> None:
         super().__init__()
-        self._retry_in_s = retry_in_s
-
-    @property
-    def retry_after_s(self) -> float:
-        return self._retry_in_s
+        self.retry_after_s = retry_in_s
 
 
 class Rates:

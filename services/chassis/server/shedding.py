@@ -36,11 +36,7 @@ class Overloaded(errors.Unavailable):
 
     def __init__(self, wait_s: float) -> None:
         super().__init__()
-        self.wait_s = wait_s
-
-    @property
-    def retry_after_s(self) -> float:  # type: ignore[override]  # each another one
-        return self.wait_s
+        self.retry_after_s = wait_s  # each another one
 
 
 class Shed(Refused):
