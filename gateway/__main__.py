@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import uvloop
 import yaml
 from pydantic import ValidationError
 
@@ -20,7 +19,7 @@ from gateway.bodies import BODY_BYTES_MAX
 from gateway.descriptors import BadDescriptorSet
 from gateway.limits import Plan
 from gateway.site import CannotServe
-from services.chassis import config, failpoints, telemetry, tracing
+from services.chassis import config, event_loop, failpoints, telemetry, tracing
 from services.chassis.config import SettingsRefused
 from services.chassis.identity.config import IdentitySettings
 from services.chassis.tls import TlsFiles
@@ -49,7 +48,7 @@ def main() -> int:
         settings = _settings(arguments)
         tracing.configure(settings.tracing, service="gateway")
         gateway = app.build(descriptors.read(arguments.descriptor_set), arguments.backend, settings)
-        uvloop.run(_serve(gateway))
+        event_loop.run(_serve(gateway))
     except (BadDescriptorSet, CannotServe) as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 (for whoever typed the command)
         return _EXIT_CANNOT_SERVE

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -46,10 +45,6 @@ _START_MAX_S: Final = 10.0  # the sockets are open by then; what is left takes m
 _BACKLOG: Final = 2048
 _CONNECTIONS_MAX: Final = 10_000  # each may hold a body; beyond it 503, before memory decides
 _KEEP_ALIVE_S: Final = 75  # above what load balancers in front keep idle connections (60 s by habit)
-
-# grpc's answers come by a thread that needs the interpreter for each. By Python's habit it gets it every 5 ms
-# from a loop that has too much to do: two hundred answers a second, while thousands of requests are refused.
-_SWITCH_S: Final = 0.0001
 
 _TCP_KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
@@ -174,12 +169,10 @@ def build(
 def settle() -> None:
     """For programs, once they serve: the collector is spared what start made, and looks less often, too.
 
-    Requests leave next to nothing for it. Together 1 to 4 % of the CPU per request. And threads take turns
-    more often.
+    Requests leave next to nothing for it. Together 1 to 4 % of the CPU per request.
     """
     collector.spare()
     gc.set_threshold(20_000, 50, 100)
-    sys.setswitchinterval(_SWITCH_S)
 
 
 @asynccontextmanager

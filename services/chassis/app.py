@@ -28,7 +28,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_reflection.v1alpha import reflection
 
-from services.chassis import collector, config, failpoints, telemetry, tracing
+from services.chassis import collector, config, event_loop, failpoints, telemetry, tracing
 from services.chassis.background import Background, Work
 from services.chassis.client import MESSAGE_BYTES_MAX
 from services.chassis.client.balancing import PING_AGAIN_AFTER_MS
@@ -249,7 +249,7 @@ def begin(kind: type[S], service: str) -> S:
 def main(program: Coroutine[Any, Any, None]) -> None:
     """Runs a program's coroutine to its end; what keeps it from starting is told in one line, exit code 2."""
     try:
-        _run(program)
+        event_loop.run(program)
     except (StartRefused, TlsRefused) as refused:
         _refuse("cannot start", str(refused))
     except KeyboardInterrupt:
@@ -257,15 +257,6 @@ def main(program: Coroutine[Any, Any, None]) -> None:
     finally:
         tracing.close()
         telemetry.flush_logs()
-
-
-def _run(program: Coroutine[Any, Any, None]) -> None:
-    try:
-        import uvloop  # noqa: PLC0415 (not on every platform)
-    except ImportError:
-        asyncio.run(program)
-    else:
-        uvloop.run(program)
 
 
 def _refuse(who: str, why: str) -> None:
