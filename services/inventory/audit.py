@@ -46,6 +46,17 @@ def sales(connection: sa.Connection) -> list[Hold]:
     return _holds(connection, State.COMMITTED)
 
 
+def came_back(connection: sa.Connection) -> dict[str, dict[str, dict[str, int]]]:
+    """By order, then by return, then by product: the pieces that came back; none by one that was refused."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for made in connection.execute(sa.select(returns.c.order_id, returns.c.return_id)):
+        found.setdefault(made.order_id, {})[made.return_id] = {}
+    for line in connection.execute(sa.select(return_lines)):
+        pieces = found.setdefault(line.order_id, {}).setdefault(line.return_id, {})
+        pieces[line.product_id] = pieces.get(line.product_id, 0) + line.quantity
+    return found
+
+
 def _holds(connection: sa.Connection, state: State) -> list[Hold]:
     found: dict[str, Hold] = {}
     rows = connection.execute(

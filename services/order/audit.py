@@ -81,22 +81,24 @@ def waits_to_be_paid(row: Row) -> bool:
     return stands and not row["ship_time"] and not projection.taken_minor(row)
 
 
-def pieces(connection: sa.Connection) -> dict[str, dict[str, int]]:
-    """By order, then by product: how many pieces should be the buyer's, net of what refunds put back on sale.
-
-    Of an order under way that is what it is on its way to.
-    """
+def bought(connection: sa.Connection) -> dict[str, dict[str, int]]:
+    """By order, then by product: how many pieces it is about."""
     found: dict[str, dict[str, int]] = {}
     columns = (order_lines.c.order_id, order_lines.c.product_id, order_lines.c.quantity)
     for order_id, product_id, quantity in connection.execute(sa.select(*columns)):
         found.setdefault(order_id, {})[product_id] = quantity
+    return found
+
+
+def to_come_back(connection: sa.Connection) -> dict[str, dict[str, dict[str, int]]]:
+    """By order, then by refund, then by product: the pieces that were to go back on sale with it."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
     refunds = sa.select(order_events).where(order_events.c.type == "refund_requested")
     for row in connection.execute(refunds).mappings():
         refund = event_from_stored(stored_event(row)).fact
         assert isinstance(refund, facts.RefundRequested)
         if refund.return_stock:
-            for product_id, quantity in refund.quantities:
-                found[row["stream_id"]][product_id] -= quantity
+            found.setdefault(row["stream_id"], {})[refund.refund_id] = dict(refund.quantities)
     return found
 
 

@@ -382,7 +382,7 @@ def _stepped(order: Order, done: StepDone, *, to_do: tuple[Step, ...]) -> Order:
 def _with_refund_ended(order: Order, outcome: Outcome, at: datetime) -> Order:
     """The same order; if a refund's last step was just taken, with that refund done."""
     refund = order.refund_under_way
-    if refund is None or not isinstance(outcome, StepDone) or outcome.step is not refund.steps[-1]:
+    if refund is None or outcome.step is not refund.steps[-1]:
         return order
     full = order.refunded_total + refund.amount == order.total
     return order.record(Refunded(refund.refund_id, refund.amount, full), at=at)
@@ -403,7 +403,9 @@ def _standing(order: Order) -> Order:
 
 
 def _refused(order: Order, refused: StepRefused) -> Order:
-    """Given up; what the buyer was told is theirs is called off instead."""
+    """Given up; what the buyer was told is theirs is called off instead. Not for goods that are back."""
+    if refused.step is Step.RETURN_STOCK:
+        return replace(order, to_do=order.to_do[1:])
     undo = UNDO_AFTER_REFUSED[refused.step]
     if order.state in STANDING:
         return replace(order, state=State.CANCELLING, cancel_reason=refused.reason, to_do=undo)

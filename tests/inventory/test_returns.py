@@ -182,3 +182,13 @@ async def test_what_is_still_the_buyers_can_be_asked_across_services(shop: Shop,
         assert audit.sales(connection) == [
             audit.Hold(sold, {beans.product_id: 1, milk.product_id: 1}, {beans.product_id: 2})
         ]
+
+
+async def test_what_came_back_can_be_asked_by_the_name_of_the_return(shop: Shop, url: str) -> None:
+    beans = await shop.product("B-1", on_hand=5)
+    sold = await shop.bought((beans, 3))
+    made, too_much = order(), order()
+    await shop.give_back(sold, (beans, 2), return_id=made)
+    await refused(shop.give_back(sold, (beans, 2), return_id=too_much), WRONG_STATE, "MORE_THAN_SOLD")
+    with chassis_audit.reading(url) as connection:
+        assert audit.came_back(connection) == {sold: {made: {beans.product_id: 2}, too_much: {}}}

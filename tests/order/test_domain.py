@@ -207,7 +207,7 @@ def moved(order: Order, move: str) -> Order:
             case "refund":
                 refund_id = f"r{order.version}"
                 return order.refund(refund_id, {"p1": 1}, return_stock=False, reason="", at=LATER)
-            case "refused" if step in FORWARD:
+            case "refused" if step in (*FORWARD, Step.RETURN_STOCK):
                 return order.apply(StepRefused(step, 1, "NO"), at=LATER)
             case "given_up" if step in FORWARD and order.can_be_given_up:
                 return order.apply(StepGivenUp(step, 3, "UNKNOWN"), at=LATER)
@@ -364,6 +364,18 @@ def test_goods_that_were_not_shipped_go_back_on_sale() -> None:
 def test_shipped_goods_go_back_on_sale_only_if_they_are_back() -> None:
     assert refunded(shipped(), 1).to_do == (Step.REFUND_PAYMENT,)
     assert refunded(shipped(), 1, return_stock=True).to_do == (Step.REFUND_PAYMENT, Step.RETURN_STOCK)
+
+
+@pytest.mark.parametrize("reason", ["MORE_THAN_SOLD", "NOT_SOLD"])
+def test_a_refund_whose_goods_are_back_already_is_done_without_them(reason: str) -> None:
+    order = refunded(refunded(shipped(), 1, return_stock=True), 1, refund_id="r2")
+    order = order.apply(StepDone(Step.REFUND_PAYMENT, 1), at=LATER)
+    order = order.raise_attention(Step.RETURN_STOCK, 8, at=LATER)
+    order = order.apply(StepRefused(Step.RETURN_STOCK, 9, reason), at=LATER)
+    assert order.pending_events[-1].fact == Refunded("r1", Money(450, "USD"), full=False)
+    assert (order.state, order.needs_attention) == (State.PARTIALLY_REFUNDED, False)
+    assert (order.to_do, order.refund_under_way) == ((Step.REFUND_PAYMENT,), order.refunds[1])
+    assert undone(order).state is State.REFUNDED
 
 
 def test_refunding_everything_before_shipping_calls_the_order_off() -> None:

@@ -1,5 +1,6 @@
 """Goods: what orders say they bought against what inventory says it holds and sold."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -25,14 +26,16 @@ def _holds(books: Books) -> Differences:
 
 def _sales(books: Books) -> Differences:
     standings = orders.standings(books.order)
-    wanted = orders.pieces(books.order)
+    bought, refunds = orders.bought(books.order), orders.to_come_back(books.order)
+    returns = inventory.came_back(books.inventory)
     sold = {sale.order_id: sale.pieces for sale in inventory.sales(books.inventory)}
     found = Differences({"orders": len(standings), "sales": len(sold)})
     for order_id in sold.keys() - standings.keys():
         found.add(f"unknown {order_id}", f"order {order_id}: goods were sold to no order")
     for order_id, order in standings.items():
         there = _some(sold.get(order_id, {}))
-        due = {} if order.has_ended else _some(wanted[order_id])
+        back = _back(refunds.get(order_id, {}), returns.get(order_id, {}))
+        due = {} if order.has_ended else _some(Counter(bought.get(order_id)) - back)
         if not order.is_settled:
             found.count("under_way")
         elif order.has_ended and there:
@@ -45,6 +48,18 @@ def _sales(books: Books) -> Differences:
             found.count("standing")
             found.count("pieces_due", sum(due.values()))
     return found
+
+
+def _back(refunds: Mapping[str, Mapping[str, int]], returns: Mapping[str, Mapping[str, int]]) -> Counter[str]:
+    """What refunds put back on sale, and what the warehouse took back by itself.
+
+    Not what it would not take back for a refund: that had come back before.
+    """
+    taken = {**returns, **{name: pieces for name, pieces in refunds.items() if returns.get(name) != {}}}
+    back: Counter[str] = Counter()
+    for pieces in taken.values():
+        back.update(pieces)
+    return back
 
 
 def _some(pieces: Mapping[str, int]) -> dict[str, int]:

@@ -118,7 +118,7 @@ class Shop:
             body=event.SerializeToString(),
         )
 
-    def hold(self, order_id: str, state: str, *, quantity: int = 2) -> None:
+    def hold(self, order_id: str, state: str, *, quantity: int = 2, returned: int = 0) -> None:
         self.write(
             "inventory",
             inventory.reservations,
@@ -133,7 +133,23 @@ class Shop:
             product_id="beans",
             warehouse_id="w",
             quantity=quantity,
+            returned=returned,
         )
+
+    def returned(self, order_id: str, return_id: str, quantity: int) -> None:
+        """A return of so many pieces; of none: one that was refused."""
+        self.write("inventory", inventory.returns, order_id=order_id, return_id=return_id)
+        if quantity:
+            self.write(
+                "inventory",
+                inventory.return_lines,
+                order_id=order_id,
+                return_id=return_id,
+                product_id="beans",
+                origin_id="w",
+                warehouse_id="w",
+                quantity=quantity,
+            )
 
     def moved(self, order_id: str, entry_id: str, amount_minor: int) -> None:
         """An entry of the ledger: positive for what was taken, negative for what was given back."""

@@ -90,3 +90,31 @@ def test_a_refund_under_way_may_have_put_its_pieces_back_or_not(shop: Any) -> No
     shop.refund_requested("o", 1, return_stock=True)
     shop.hold("o", "committed", quantity=3)
     assert shop.violations(SALES) == []
+
+
+def test_what_the_warehouse_took_back_by_itself_is_nobodys(shop: Any) -> None:
+    shop.order("o", "DELIVERED", quantity=3)
+    shop.hold("o", "committed", quantity=3, returned=1)
+    assert shop.violations(SALES) == ["order o: should have {'beans': 3}, was sold {'beans': 2}"]
+    shop.returned("o", "by hand", 1)
+    assert shop.violations(SALES) == []
+
+
+def test_what_a_refund_and_what_the_warehouse_took_back_add_up(shop: Any) -> None:
+    shop.order("o", "PARTIALLY_REFUNDED", quantity=3, refunded=1)
+    shop.refund_requested("o", 1, return_stock=True)
+    shop.hold("o", "committed", quantity=3, returned=2)
+    shop.returned("o", "r", 1)
+    assert shop.violations(SALES) == ["order o: should have {'beans': 2}, was sold {'beans': 1}"]
+    shop.returned("o", "by hand", 1)
+    assert shop.violations(SALES) == []
+
+
+def test_what_was_back_before_a_refund_asked_for_it_comes_back_once(shop: Any) -> None:
+    shop.order("o", "REFUNDED", quantity=3, refunded=3)
+    shop.refund_requested("o", 3, return_stock=True)
+    shop.hold("o", "committed", quantity=3, returned=1)
+    shop.returned("o", "by hand", 1)
+    assert shop.violations(SALES) == ["order o: should have {}, was sold {'beans': 2}"]
+    shop.returned("o", "r", 0)  # refused
+    assert shop.violations(SALES) == []
