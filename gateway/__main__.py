@@ -24,6 +24,8 @@ from services.chassis.config import SettingsRefused
 from services.chassis.identity.config import IdentitySettings
 from services.chassis.tls import TlsFiles
 from services.chassis.tracing.config import TracingSettings
+from services.kernel.clock import SystemClock
+from services.kernel.ids import TimeOrderedIds
 
 _EXIT_CANNOT_SERVE: Final = 2
 
@@ -46,7 +48,7 @@ def main() -> int:
         if arguments.production:
             _check_production(arguments)
         settings = _settings(arguments)
-        tracing.configure(settings.tracing, service="gateway")
+        tracing.configure(settings.tracing, service="gateway", instance=TimeOrderedIds(SystemClock()).new())
         gateway = app.build(descriptors.read(arguments.descriptor_set), arguments.backend, settings)
         event_loop.run(_serve(gateway))
     except (BadDescriptorSet, CannotServe) as error:

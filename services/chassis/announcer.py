@@ -30,11 +30,10 @@ class Announcer:
     with, and needs nine subscriptions. What it says is used here, not how.
     """
 
-    def __init__(self, app: App, jetstream: JetStream, *, instance: str, started_at: datetime) -> None:
-        """`instance` tells this process from others of its service."""
+    def __init__(self, app: App, jetstream: JetStream, *, started_at: datetime) -> None:
         self._app = app
         self._jetstream = jetstream
-        self._instance = instance
+        self._instance = app.instance
         self._service = app.settings.service
         self._version = version(DISTRIBUTION)
         self._started_at = started_at

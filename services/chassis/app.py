@@ -46,6 +46,7 @@ from services.chassis.server.rates import Rates
 from services.chassis.tls import Identity, TlsRefused
 from services.chassis.tracing.sampling import Sampling
 from services.kernel.clock import Clock, SystemClock
+from services.kernel.ids import TimeOrderedIds
 
 _log = telemetry.logger("app")
 
@@ -90,6 +91,10 @@ class App:
     ) -> None:
         """`access` decides who is let in; `denied` is told who was not."""
         self.settings = settings
+        clock = clock or SystemClock()
+        self.instance = TimeOrderedIds(clock).new()
+        """Tells this process from others of its service: at the broker, and to who collects spans."""
+
         self.metrics = metrics or Metrics()
         self.health = Health()
         self.mesh_address = ""
@@ -99,7 +104,6 @@ class App:
         """Where guests call."""
 
         self.operations_address = ""
-        clock = clock or SystemClock()
         sampling = Sampling(settings.tracing.ratio, is_neighbour=workload_of)
         self._onion = Onion(
             self.metrics,
@@ -144,6 +148,8 @@ class App:
 
         Raises StartRefused if a port is taken.
         """
+        told = self.settings
+        tracing.configure(told.tracing, service=told.service, instance=self.instance)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
@@ -235,10 +241,9 @@ class App:
 
 
 def begin(kind: type[S], service: str) -> S:
-    """What every program does first: settings, log, tracing, failpoints. Mistakes end it with code 2."""
+    """What every program does first: settings, log, failpoints. Mistakes end it with code 2."""
     settings = config.load_or_exit(kind, service)
     telemetry.configure_logging(service, settings.log_level)
-    tracing.configure(settings.tracing, service=service)
     try:
         failpoints.configure_from_environment(production=settings.production)
     except FailpointsRefused as refused:

@@ -76,9 +76,6 @@ class Service(Generic[Tx]):
     pages: Pages
     tokens: Tokens
     flags: Flags
-    instance: str
-    """Tells this process from others of the service."""
-
     _open: AsyncExitStack
 
     def connect(self, target: str, *files: FileDescriptor) -> client.Channel:
@@ -115,7 +112,7 @@ class Service(Generic[Tx]):
     def share(self, feed: Feed) -> None:
         """Has watchers of a feed woken by what other replicas write, too. Once."""
         if not self.store.one_writer:
-            moves = Moves(feed, self.jetstream, service=self.name, instance=self.instance)
+            moves = Moves(feed, self.jetstream, service=self.name, instance=self.app.instance)
             self.app.background("moves", moves.run)
 
     def consume(self, reactions: Reactions[Tx]) -> None:
@@ -168,8 +165,7 @@ async def opened(
         failpoint_pb2.DESCRIPTOR,
     )
     server.background("denials", denials.run)
-    instance = ids.new()
-    announcer = Announcer(server, jetstream, instance=instance, started_at=clock.now())
+    announcer = Announcer(server, jetstream, started_at=clock.now())
     server.background("announcer", announcer.run)
     observe_denials(server.metrics, denials)
     heeded = Flags((SHEDDING, *flags), service=settings.service, file=settings.flags_file)
@@ -190,7 +186,6 @@ async def opened(
             pages,
             tokens,
             heeded,
-            instance,
             open_things,
         )
         _trust_others(service, settings)

@@ -99,13 +99,13 @@ class _Process:
 _process = _Process()
 
 
-def configure(settings: TracingSettings, *, service: str) -> None:
-    """Has the spans of this process exported as the settings say, under this name. Once."""
+def configure(settings: TracingSettings, *, service: str, instance: str) -> None:
+    """Has the spans of this process exported as the settings say, under these names. Once."""
     _process.slow_s = settings.slow_s
     if settings.otlp_endpoint:
         from services.chassis.tracing import otlp  # noqa: PLC0415 (4 MB that only exporting needs)
 
-        _process.exporter = otlp.exporter(settings.otlp_endpoint, service=service)
+        _process.exporter = otlp.exporter(settings.otlp_endpoint, service=service, instance=instance)
 
 
 def close() -> None:

@@ -6,8 +6,6 @@ takes. Certificates and headers for the collector are told as every OpenTelemetr
 """
 
 import logging
-import os
-import socket
 from importlib.metadata import version
 from typing import Final
 
@@ -38,11 +36,11 @@ _KINDS: Final = {
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 
 
-def exporter(endpoint: str, *, service: str) -> Queue:
+def exporter(endpoint: str, *, service: str, instance: str) -> Queue:
     """Sends to a collector, `http://host:port` or `https://…`, as this instance of a service."""
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # the queue tells of failures, once
     sending = OTLPSpanExporter(endpoint=endpoint, timeout=SEND_MAX_S)
-    made = Made(service)
+    made = Made(service, instance)
 
     def send(spans: list[Span]) -> bool:
         return sending.export(made.of(spans)) is SpanExportResult.SUCCESS
@@ -53,9 +51,8 @@ def exporter(endpoint: str, *, service: str) -> Queue:
 class Made:
     """Makes the SDK's spans of ours; in one thread."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, instance: str) -> None:
         release = version(DISTRIBUTION)
-        instance = f"{socket.gethostname()}-{os.getpid()}"
         resource = Resource.create(
             {"service.name": service, "service.version": release, "service.instance.id": instance}
         )

@@ -1,5 +1,6 @@
 """Spans to a real collector, by OpenTelemetry's SDK and exporter."""
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -12,8 +13,10 @@ from opentelemetry.semconv.attributes import db_attributes as db
 from opentelemetry.semconv.attributes import error_attributes as error
 from opentelemetry.semconv.attributes import http_attributes as http
 
-from services.chassis import telemetry, tracing
+from services.chassis import app, telemetry, tracing
+from services.chassis.config import ServiceSettings
 from services.chassis.context import TraceContext
+from services.chassis.server.access import Everyone
 from services.chassis.testing import free_port, until
 from services.chassis.tracing import Event, Kind, Span, names
 from services.chassis.tracing.config import TracingSettings
@@ -39,7 +42,7 @@ def span(kind: Kind = Kind.CLIENT, parent_id: str = PARENT.span_id, error: str =
 
 async def test_a_span_arrives_as_it_was_written() -> None:
     with collecting() as collector:
-        tracing.configure(TracingSettings(otlp_endpoint=collector.endpoint), service="order")
+        tracing.configure(TracingSettings(otlp_endpoint=collector.endpoint), service="order", instance="one")
         try:
             assert tracing.is_on()
             tracing.write(span())
@@ -50,7 +53,7 @@ async def test_a_span_arrives_as_it_was_written() -> None:
         first, second = collector.spans
     assert first == Received(
         service="order",
-        instance=first.instance,
+        instance="one",
         name="work",
         kind=3,
         trace_id=PLACE.trace_id,
@@ -71,7 +74,7 @@ async def test_a_span_arrives_as_it_was_written() -> None:
 
 async def test_leaving_hands_over_what_is_left() -> None:
     with collecting() as collector:
-        tracing.configure(TracingSettings(otlp_endpoint=collector.endpoint), service="order")
+        tracing.configure(TracingSettings(otlp_endpoint=collector.endpoint), service="order", instance="one")
         tracing.write(span())
         leaving = threading.Thread(target=tracing.close)
         leaving.start()
@@ -80,10 +83,30 @@ async def test_leaving_hands_over_what_is_left() -> None:
     assert not tracing.is_on()
 
 
+async def test_a_program_goes_by_the_same_name_at_the_collector_as_elsewhere() -> None:
+    with collecting() as collector:
+        told = ServiceSettings(
+            service="playground",
+            guests_plaintext=True,
+            tracing=TracingSettings(otlp_endpoint=collector.endpoint),
+        )
+        program = app.App(told, access=Everyone())
+        running = asyncio.create_task(program.run())
+        try:
+            await until(lambda: program.health.started)
+            tracing.write(span())
+            await until(lambda: bool(collector.spans))
+        finally:
+            program.stop()
+            await running
+            tracing.close()
+    assert collector.spans[0].instance == program.instance
+
+
 def test_without_a_collector_calls_go_on_and_losses_are_counted() -> None:
     with telemetry.captured() as lines:
         endpoint = f"http://127.0.0.1:{free_port()}"
-        tracing.configure(TracingSettings(otlp_endpoint=endpoint), service="order")
+        tracing.configure(TracingSettings(otlp_endpoint=endpoint), service="order", instance="one")
         begun = time.monotonic()
         tracing.write(span())
         assert time.monotonic() - begun < 0.5
