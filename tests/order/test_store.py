@@ -143,8 +143,13 @@ def _violated(url: str) -> set[str]:
         ("UPDATE orders SET state = 'CONFIRMED'", "orders.replay"),
         ("UPDATE order_lines SET quantity = 3", "orders.replay"),
         ("DELETE FROM order_events WHERE version = 1", "orders.gapless"),
+        ("DELETE FROM order_events WHERE version = 1", "orders.replay"),
+        ("UPDATE order_events SET version = 0 WHERE version = 1", "orders.gapless"),
+        ("UPDATE order_events SET body = (SELECT headers FROM outbox ORDER BY seq LIMIT 1)", "orders.replay"),
         ("DELETE FROM order_drives", "orders.driven"),
         ("UPDATE outbox SET type = 'bodega.order.v1.OrderRejected'", "orders.told"),
+        ("DELETE FROM outbox WHERE seq = 1", "orders.told"),
+        ("DELETE FROM outbox", "orders.told"),
         ("UPDATE orders SET update_time = 0", "orders.end"),
     ],
 )

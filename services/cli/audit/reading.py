@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Final
 
-from services.chassis.audit import Check, Finding
+import sqlalchemy as sa
+
+from services.chassis.audit import Check, Finding, judged
 from services.cli.audit import money, once, stock, told
 from services.cli.audit.books import Books, CrossCheck, Differences, Places, opened
 from services.cli.data_folder import SERVICES
+from services.cli.refusal import Refused
 
 CROSS_CHECKS: Final[tuple[CrossCheck, ...]] = (*money.CHECKS, *stock.CHECKS, *once.CHECKS, *told.CHECKS)
 
@@ -71,11 +74,34 @@ def _read(places: Places) -> _Reading:
             if why := _why_not(check, books):
                 reading.skipped[check.name] = why
             else:
-                reading.cross[check.name] = check.find(books)
+                reading.cross[check.name] = _cross(check, books)
         for name in SERVICES:
             for own in import_module(f"services.{name}.audit").CHECKS:
-                reading.own[own.name] = own.find(books.databases[name])
+                reading.own[own.name] = _own(own, books.databases[name])
     return reading
+
+
+# What a check cannot make sense of is wrong, and no reason to keep quiet about everything else.
+
+
+def _cross(check: CrossCheck, books: Books) -> Differences:
+    try:
+        return check.find(books)
+    except Refused:
+        raise
+    except Exception as error:  # noqa: BLE001
+        return Differences(violations={"senseless": _senseless(error)})
+
+
+def _own(check: Check, connection: sa.Connection) -> Finding:
+    try:
+        return check.find(connection)
+    except Exception as error:  # noqa: BLE001
+        return judged(check.name, [_senseless(error)])
+
+
+def _senseless(error: Exception) -> str:
+    return f"the books make no sense: {type(error).__name__}: {error}"
 
 
 def _why_not(check: CrossCheck, books: Books) -> str:

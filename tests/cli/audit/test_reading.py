@@ -13,6 +13,7 @@ from services.cli.audit.reading import Verdict, verify
 from services.cli.data_folder import SERVICES
 from services.cli.refusal import Refused
 from services.inventory import tables as inventory
+from services.payment import tables as payment
 
 
 @pytest.fixture
@@ -105,6 +106,28 @@ def test_the_checks_of_each_service_are_asked_too(shop: Any, places: Places) -> 
     found = verdicts(places, lambda: None)["orders.replay"]
     assert found.finding is not None
     assert found.finding.examples == ["order o: a row without events"]
+
+
+def test_books_that_make_no_sense_are_a_violation_and_the_rest_is_judged_all_the_same(
+    shop: Any, places: Places
+) -> None:
+    shop.order("o", "SOMEWHERE")  # for checks across services
+    shop.write("payment", payment.payments, order_id="o", state="CAPTURED", currency="USD")
+    captured = {"kind": "CAPTURE", "outcome": "SUCCEEDED", "settle_time": 1, "amount_minor": 5}
+    shop.write("payment", payment.operations, order_id="o", number=1, currency="EUR", **captured)
+    held(shop, "p")
+    save(shop, places)
+    found = verdicts(places, lambda: None)
+    for name, why in (
+        ("money.orders", "ValueError: 'SOMEWHERE' is not a valid State"),
+        ("payments.replay", "CurrencyMismatch: USD and EUR cannot be put together"),
+    ):
+        finding = found[name].finding
+        assert finding is not None
+        assert not finding.holds
+        assert finding.examples[0].startswith(f"the books make no sense: {why}")
+    assert found["stock.reserved_is_held"].is_violated
+    assert not found["ledger.balanced"].is_violated
 
 
 def test_books_that_are_missing_are_refused_in_one_line(places: Places) -> None:
