@@ -12,6 +12,8 @@ from operator import itemgetter
 from typing import Final
 
 import sqlalchemy as sa
+from bodega.payment.v1 import payment_events_pb2 as pb
+from google.protobuf.message import Message
 
 from services.chassis.audit import Check, Finding, judged
 from services.kernel.clock import from_micros
@@ -19,10 +21,32 @@ from services.payment import sandbox_books
 from services.payment.domain import Kind, Operation, Outcome, State
 from services.payment.ledger import Account
 from services.payment.store import operation_from_row, payment_from_row
-from services.payment.tables import ledger_lines, operations, payment_methods, payments, unfinished
+from services.payment.tables import (
+    ledger_lines,
+    operations,
+    outbox_rows,
+    payment_methods,
+    payments,
+    unfinished,
+)
 
 SETTLES_WITHIN: Final = timedelta(minutes=10)
 """Once the provider answers, nothing stays open for longer: a capped backoff, and room."""
+
+
+TOLD_WITHIN: Final = timedelta(hours=23)
+"""How far back the outbox is compared with the operations: it keeps what was published for a day."""
+
+_EVENT_OF: Final[dict[tuple[str, str], type[Message]]] = {
+    (Kind.AUTHORIZE, Outcome.SUCCEEDED): pb.PaymentAuthorized,
+    (Kind.AUTHORIZE, Outcome.DECLINED): pb.PaymentDeclined,
+    (Kind.CAPTURE, Outcome.SUCCEEDED): pb.PaymentCaptured,
+    (Kind.REFUND, Outcome.SUCCEEDED): pb.PaymentRefunded,
+    (Kind.VOID, Outcome.SUCCEEDED): pb.PaymentVoided,
+}
+
+_Fact = tuple[str, str, int]
+"""An event by its order, type and time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +158,52 @@ def _operations(connection: sa.Connection) -> Iterator[tuple[str, tuple[Operatio
 
 
 def _find_settled(connection: sa.Connection) -> Finding:
+    """Also of what is still due of what was wished for: an undo, or the capture of a direct payment."""
     before = time.time_ns() // 1000 - SETTLES_WITHIN // timedelta(microseconds=1)
+    to_finish = set(connection.scalars(sa.select(unfinished.c.order_id)))
+    by_order = dict(_operations(connection))
+    violations, under_way = [], 0
+    for row in connection.execute(sa.select(payments)).mappings():
+        asked_for = row["order_id"] in to_finish
+        at_rest = payment_from_row(row, by_order.get(row["order_id"], ())).at_rest
+        if at_rest and not asked_for and row["state"] != State.UNKNOWN:
+            continue
+        under_way += 1
+        if not asked_for or row["update_time"] < before:
+            since = f"{from_micros(row['update_time']):%Y-%m-%d %H:%M:%S}"
+            nobody = "" if asked_for else ", and nobody is to finish it"
+            violations.append(f"order {row['order_id']}: {row['state']} since {since}{nobody}")
+    return judged("payments.settled", violations, under_way=under_way)
+
+
+def _find_told(connection: sa.Connection) -> Finding:
+    since = time.time_ns() // 1000 - TOLD_WITHIN // timedelta(microseconds=1)
+    facts = _settled_since(connection, since) | _buried_since(connection, since)
+    columns = (outbox_rows.c.aggregate_id, outbox_rows.c.type, outbox_rows.c.create_time)
+    rows = connection.execute(sa.select(*columns).where(outbox_rows.c.create_time >= since))
+    told = {(row.aggregate_id, row.type, row.create_time) for row in rows}
+    return judged(
+        "payments.told",
+        [f"{type_} of order {order_id} is not in the outbox" for order_id, type_, _ in sorted(facts - told)],
+        facts=len(facts),
+    )
+
+
+def _settled_since(connection: sa.Connection, since: int) -> set[_Fact]:
+    """What came of operations, as the events that must tell it. A decline is news of a hold only."""
+    rows = connection.execute(sa.select(operations).where(operations.c.settle_time >= since))
+    events = {(row.order_id, _EVENT_OF.get((row.kind, row.outcome)), row.settle_time) for row in rows}
+    return {(order_id, event.DESCRIPTOR.full_name, at) for order_id, event, at in events if event is not None}
+
+
+def _buried_since(connection: sa.Connection, since: int) -> set[_Fact]:
+    """Tombstones, in the same words."""
     rows = connection.execute(
-        sa.select(payments.c.order_id, payments.c.update_time, payments.c.state, unfinished.c.failures)
-        .select_from(payments.outerjoin(unfinished, unfinished.c.order_id == payments.c.order_id))
-        .where(sa.or_(unfinished.c.order_id.is_not(None), payments.c.state == str(State.UNKNOWN)))
-    ).all()
-    violations = [
-        f"order {row.order_id}: {row.state} since {from_micros(row.update_time):%Y-%m-%d %H:%M:%S}"
-        + ("" if row.failures is not None else ", and nobody is to finish it")
-        for row in rows
-        if row.failures is None or row.update_time < before
-    ]
-    return judged("payments.settled", violations, under_way=len(rows))
+        sa.select(payments.c.order_id, payments.c.create_time).where(
+            payments.c.payment_id.is_(None), payments.c.create_time >= since
+        )
+    )
+    return {(row.order_id, pb.PaymentVoided.DESCRIPTOR.full_name, row.create_time) for row in rows}
 
 
 def _find_once(connection: sa.Connection) -> Finding:
@@ -176,7 +233,12 @@ CHECKS: Final = (
     Check("ledger.balanced", "Every ledger entry is two lines that sum to zero.", _find_balanced),
     Check("ledger.posted", "Every movement of money has one ledger entry, and no other has.", _find_posted),
     Check("payments.replay", "State and sums of a payment follow from its operations.", _find_replay),
-    Check("payments.settled", "What the provider has not answered is being asked.", _find_settled),
+    Check(
+        "payments.settled",
+        "What the provider has not answered is being asked, and what is still to be done is being done.",
+        _find_settled,
+    ),
+    Check("payments.told", "What became of money in the last day was written to the outbox.", _find_told),
     Check("payments.once", "No order is charged twice.", _find_once),
     Check("methods.default", "Who has ways to pay has one default.", _find_one_default),
 )

@@ -39,6 +39,7 @@ async def test_a_shop_at_rest_holds(house: House, check_books: Books) -> None:
         "ledger.posted": {"entries": 3, "movements": 3, "violations": 0},
         "payments.replay": {"payments": 2, "violations": 0},
         "payments.settled": {"under_way": 0, "violations": 0},
+        "payments.told": {"facts": 5, "violations": 0},
         "payments.once": {"charged": 2, "violations": 0},
         "methods.default": {"users": 2, "violations": 0},
         "payments.provider": {"payments": 2, "under_way": 0, "violations": 0},
@@ -59,6 +60,9 @@ async def test_a_shop_at_rest_holds(house: House, check_books: Books) -> None:
         ("payments.replay", "UPDATE payments SET refunded_minor = 1"),
         ("payments.replay", "DELETE FROM operations WHERE kind = 'CAPTURE'"),
         ("payments.settled", "UPDATE payments SET state = 'UNKNOWN'"),
+        ("payments.settled", "UPDATE payments SET closed = true"),
+        ("payments.told", "DELETE FROM outbox WHERE type = 'bodega.payment.v1.PaymentAuthorized'"),
+        ("payments.told", "UPDATE outbox SET type = 'x' WHERE type = 'bodega.payment.v1.PaymentCaptured'"),
         (
             "payments.once",
             TWICE,
