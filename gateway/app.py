@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import uvicorn
@@ -20,6 +21,7 @@ from gateway.bodies import BODY_BYTES_MAX
 from gateway.edge import Edge
 from gateway.errors import Failure
 from gateway.health import Health
+from gateway.holdings import Bounds, Holdings
 from gateway.http1 import Http1Protocol
 from gateway.hygiene import BadOrigin, Hygiene
 from gateway.isolation import CIRCUITS
@@ -31,7 +33,7 @@ from services.chassis import collector, telemetry
 from services.chassis.identity import trust
 from services.chassis.identity.config import KEYS_RPC, IdentitySettings
 from services.chassis.identity.tokens import Issuer, Tokens
-from services.chassis.networks import BadNetwork
+from services.chassis.networks import BadNetwork, networks
 from services.chassis.policy import circuit
 from services.chassis.policy.limiter import Range
 from services.chassis.tls import TlsFiles, TlsRefused
@@ -72,6 +74,9 @@ class Settings:
 
     rates: Plan | None = None
     """How often one may ask; None: as often as one likes, whatever contracts say."""
+
+    per_address: Bounds = field(default_factory=Bounds)
+    """How much one address may hold at once, where `rates` are kept."""
 
     proxies: tuple[str, ...] = ()
     """Networks of proxies in front of us, whose word for their clients' addresses is taken."""
@@ -114,6 +119,8 @@ class Gateway:
     hygiene: Hygiene
     addresses: Addresses
     rates: RateLimits | None
+    connections: Holdings | None
+    bodies: Holdings | None
     health: Health = field(default_factory=Health)
 
 
@@ -161,9 +168,18 @@ def build(
     if settings.identity is not None and not settings.identity.oidc and KEYS_RPC not in built.methods:
         raise CannotServe(f"nobody's tokens could be believed: no {KEYS_RPC}, and no issuer outside")
     described = openapi.document(built.routes, files.file)
-    if rates is not None:
-        rates.on_refusal = built.metrics.rate_limited
-    return Gateway(built, settings, targets, described, hygiene, addresses, rates)
+    gateway = Gateway(built, settings, targets, described, hygiene, addresses, rates, None, None)
+    if settings.rates is not None:
+        exempt, bounds = settings.rates.exempt, settings.per_address
+        # A proxy's connections are those of all its clients.
+        gateway.connections = Holdings(
+            "connections", bounds.connections, networks((*exempt, *settings.proxies))
+        )
+        gateway.bodies = Holdings("bodies", bounds.bodies, networks(exempt))
+    for counting in (rates, gateway.connections, gateway.bodies):
+        if counting is not None:
+            counting.on_refusal = built.metrics.rate_limited
+    return gateway
 
 
 def settle() -> None:
@@ -191,10 +207,11 @@ async def running(gateway: Gateway) -> AsyncIterator[Running]:
         addresses=gateway.addresses,
         rates=gateway.rates,
         body_bytes_max=settings.body_bytes_max,
+        bodies=gateway.bodies,
         sampling=Sampling(settings.tracing.ratio),
     )
     listeners = [_listen(settings.host, settings.port)]
-    servers = [_server(edge, settings)]
+    servers = [_server(edge, settings, gateway.connections)]
     if settings.operations_port is not None:
         try:
             listeners.append(_listen(settings.host, settings.operations_port))
@@ -312,11 +329,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: Edge | Operations, settings: Settings) -> _Server:
+def _server(app: Edge | Operations, settings: Settings, connections: Holdings | None = None) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
-            http=Http1Protocol,
+            http=partial(Http1Protocol, holdings=connections),  # type: ignore[arg-type]  # makes one
             ws="none",
             lifespan="off",
             log_config=None,

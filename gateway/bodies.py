@@ -1,5 +1,7 @@
 """A request's body: all of it, within bounds."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 from gateway.errors import Refusal
@@ -18,19 +20,30 @@ _CLOSE: Final = (b"connection", b"close")
 
 
 async def read(
-    presence: Presence, receive: Receive, incoming: Incoming, *, takes_json: bool, bytes_max: int
+    presence: Presence,
+    receive: Receive,
+    incoming: Incoming,
+    *,
+    takes_json: bool,
+    bytes_max: int,
+    sending: Callable[[], AbstractContextManager[None]],
 ) -> bytes:
-    """Raises Refusal for one that is too large or of the wrong kind, and ClientLeft."""
+    """Raises Refusal for one that is too large or of the wrong kind, and ClientLeft.
+
+    Inside `sending`, which may refuse that, it waits for what has not arrived.
+    """
     if incoming.content_encoding not in (None, b"identity"):
         message = "Compressed bodies are not taken."
         raise Refusal(415, "INVALID_ARGUMENT", "UNSUPPORTED_ENCODING", message, headers=[_CLOSE])
     if incoming.content_length > bytes_max:
         if not incoming.asks_first:
-            await _discard(receive, incoming.content_length)
+            with sending():
+                await _discard(receive, incoming.content_length)
         raise _too_large(bytes_max)
     body = presence.body()
     if body is None:
-        body = await _received(receive, bytes_max)
+        with sending():
+            body = await _received(receive, bytes_max)
     elif len(body) > bytes_max:
         raise _too_large(bytes_max)
     if body and takes_json and not _is_json(incoming.content_type):

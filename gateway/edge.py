@@ -16,6 +16,7 @@ from gateway.bodies import BODY_BYTES_MAX
 from gateway.errors import Failure, Refusal
 from gateway.exchange import Exchange
 from gateway.health import Health
+from gateway.holdings import Holdings
 from gateway.http1 import Receive, Scope, Send
 from gateway.hygiene import Hygiene
 from gateway.limits import RateLimits
@@ -44,6 +45,7 @@ class Edge:
         addresses: Addresses | None = None,
         rates: RateLimits | None = None,
         body_bytes_max: int = BODY_BYTES_MAX,
+        bodies: Holdings | None = None,
         sampling: Sampling = NO_SAMPLING,
     ) -> None:
         """`documents`: by path, what is answered where no rule takes it. `access`: None lets in everyone and
@@ -59,6 +61,9 @@ class Edge:
         self.access = access
         self.addresses = addresses or Addresses()
         self.rates = rates
+        self.bodies = bodies
+        """Who sends how many."""
+
         self._in_flight = 0
         self.limiter = site.limiter
         self.refusals = Refusals(site.limiter, time.perf_counter)

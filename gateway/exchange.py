@@ -2,6 +2,8 @@
 
 import time
 from asyncio import CancelledError
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -42,6 +44,7 @@ class Exchange:
     """One request and its answer."""
 
     __slots__ = (
+        "_client",
         "_common",
         "_edge",
         "_ended",
@@ -53,6 +56,7 @@ class Exchange:
         "_route",
         "_scope",
         "_send",
+        "_sending_s",
         "_started",
     )
 
@@ -68,6 +72,8 @@ class Exchange:
         self._is_counted = False
         self._is_private = False
         self._is_shed = False
+        self._client = ""
+        self._sending_s = 0.0
         self._started = time.perf_counter()
 
     async def run(self) -> None:
@@ -105,7 +111,7 @@ class Exchange:
 
     async def _answer(self, incoming: Incoming) -> int:
         scope, edge = self._scope, self._edge
-        address = self._address(incoming) if edge.counts_or_guards else ""
+        address = self._client = self._address(incoming) if edge.counts_or_guards else ""
         if edge.rates is not None:
             await edge.rates.arrived(address)
         found = edge.find(scope["method"], scope["raw_path"].decode("latin-1"))
@@ -170,6 +176,7 @@ class Exchange:
                 incoming,
                 takes_json=route.request.takes_json,
                 bytes_max=self._edge.body_bytes_max,
+                sending=self._sending,
             )
         try:
             message = route.request.read(
@@ -185,6 +192,14 @@ class Exchange:
             return route.request.encode(message)
         except Refused as refused:
             raise errors.invalid(refused) from None
+
+    @contextmanager
+    def _sending(self) -> Iterator[None]:
+        """While a body is on its way, which is no matter of our pace. Raises Refusal."""
+        held, begun = self._edge.bodies, time.perf_counter()
+        with nullcontext() if held is None else held.holding(self._client):
+            yield
+        self._sending_s += time.perf_counter() - begun
 
     async def _unary(self, route: Route, wire: bytes, incoming: Incoming) -> int:
         reply, metadata = await self._call(route, wire, incoming)
@@ -305,7 +320,7 @@ class Exchange:
         # Of what a method that `waits` took, nobody here knows how much was waiting.
         if (status < _REFUSED or status == _LATE) and not route.method.waits:
             now = time.perf_counter()
-            limiter.leave_after(route.pace, now - self._started, now)
+            limiter.leave_after(route.pace, now - self._started - self._sending_s, now)
         else:
             limiter.leave(route.pace)
 

@@ -15,7 +15,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway import errors
-from gateway.errors import Headers
+from gateway.errors import Failure, Headers, Refusal
+from gateway.holdings import Holdings
 
 # What ASGI applications are called with.
 Scope = MutableMapping[str, Any]
@@ -36,6 +37,7 @@ PRESENCE: Final = "bodega.presence"
 
 _BODILESS: Final = frozenset({204, 304})
 _CLOSE: Final = (b"connection", b"close")
+_JSON: Final = (b"content-type", b"application/json")
 # Of a header's name and value; any other character there would be an end of line, or worse.
 _TEXT: Final = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
 
@@ -98,8 +100,13 @@ class Http1Protocol(HttpToolsProtocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: AbstractEventLoop | None = None,
+        *,
+        holdings: Holdings | None = None,
     ) -> None:
+        """`holdings`: how many connections each address has; None: as many as it likes."""
         super().__init__(config, server_state, app_state, _loop)
+        self._holdings = holdings
+        self._holder = ""
         self._head_bytes = 0
         self._hosts = 0
         self._status = 400
@@ -110,12 +117,20 @@ class Http1Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if self._holdings is not None and self.client is not None:
+            try:
+                self._holder = self._holdings.enter(self.client[0])
+            except Refusal as refusal:
+                self._refuse(refusal.failure)
+                return
         self._expect_arrival()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._arrived()
         if self._lingering is not None:
             self._lingering.cancel()
+        if self._holdings is not None:
+            self._holdings.leave(self._holder)
         super().connection_lost(exc)
         if self.cycle is not None and not self.cycle.response_complete:
             _state(self.cycle)[PRESENCE].leave()
@@ -158,13 +173,7 @@ class Http1Protocol(HttpToolsProtocol):
         del msg
         status = self._status
         reason = "The request's head is too large." if status != 400 else "The request is not HTTP."  # noqa: PLR2004
-        content = errors.body(status, "INVALID_ARGUMENT", reason, [])
-        head = b"%bcontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (
-            STATUS_LINE[status],
-            len(content),
-        )
-        self.transport.write(head + content)
-        self.transport.close()
+        self._refuse(Failure(status, errors.body(status, "INVALID_ARGUMENT", reason, []), [_CLOSE]))
 
     def reply(self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> None:
         if status not in _BODILESS:
@@ -202,6 +211,13 @@ class Http1Protocol(HttpToolsProtocol):
             self.transport.write(chunk + (b"0\r\n\r\n" if cycle.chunked_encoding else b""))
         self.transport.close()
         self._lingering = self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _refuse(self, failure: Failure) -> None:
+        """Says why and closes the connection."""
+        headers = [_JSON, (b"content-length", b"%d" % len(failure.body)), *failure.headers]
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[failure.status], lines, failure.body))
+        self.transport.close()
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
