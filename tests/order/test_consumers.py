@@ -48,3 +48,8 @@ async def test_money_that_the_order_itself_gave_back_is_no_news(store: Store[Tra
     before = await rejected(store)
     message = payment_events_pb2.PaymentRefunded(payment_id="p1", order_id=ID, amount=USD_9)
     assert len(await told(store, message)) == before.version
+
+
+async def test_late_money_of_what_was_no_order_is_nobodys_news(store: Store[Transaction]) -> None:
+    message = payment_events_pb2.PaymentRefunded(payment_id="p1", order_id=ID, amount=USD_9, late=True)
+    assert await told(store, message) == []
