@@ -4,7 +4,7 @@ Refused is only what the step itself lists: every other answer, whatever its sta
 and is asked again under the same request id.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,9 @@ from services.order import domain
 from services.order.facts import Step
 
 PAYMENT_DECLINED: Final = "PAYMENT_DECLINED"
+
+LINE_MAX: Final = 1_000_000
+"""Pieces in one line, by both contracts. Orders sum their lines by product, and so does inventory."""
 
 # Error reasons that prove a step did not and will not happen.
 REFUSALS: Final[dict[Step, frozenset[str]]] = {
@@ -116,10 +119,7 @@ class Participants:
         reservation = await self._inventory.ReserveStock(
             inventory_pb2.ReserveStockRequest(
                 order_id=order.id,
-                lines=[
-                    inventory_pb2.ReserveLine(product_id=line.product_id, quantity=line.quantity)
-                    for line in order.lines
-                ],
+                lines=_stock_lines((line.product_id, line.quantity) for line in order.lines),
                 expires_in=Duration(seconds=self._hold_s),
                 request_id=request_id,
             )
@@ -198,11 +198,17 @@ class Participants:
             inventory_pb2.ReturnStockRequest(
                 order_id=order.id,
                 return_id=refund.refund_id,
-                lines=[
-                    inventory_pb2.ReserveLine(product_id=product_id, quantity=quantity)
-                    for product_id, quantity in refund.quantities
-                ],
+                lines=_stock_lines(refund.quantities),
                 request_id=request_id,
             )
         )
         return Done(reservation.reservation_id)
+
+
+def _stock_lines(pieces: Iterable[tuple[str, int]]) -> list[inventory_pb2.ReserveLine]:
+    """Several for what is more than one may say; never more than the buyer needed to say it."""
+    return [
+        inventory_pb2.ReserveLine(product_id=product_id, quantity=min(LINE_MAX, quantity - said))
+        for product_id, quantity in pieces
+        for said in range(0, quantity, LINE_MAX)
+    ]

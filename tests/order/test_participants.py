@@ -1,10 +1,12 @@
 """What a participant's answer proves: done, refused, or nothing at all."""
 
 from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import grpc
+import protovalidate
 import pytest
 from bodega.inventory.v1 import inventory_pb2
 from bodega.payment.v1 import payment_pb2
@@ -14,7 +16,16 @@ from services.chassis.client.unsent import CircuitOpen, unsent
 from services.kernel.money import Money
 from services.order import domain, facts
 from services.order.facts import Step
-from services.order.participants import REFUSALS, Answer, Done, Participants, Refused, Unknown, request_id
+from services.order.participants import (
+    LINE_MAX,
+    REFUSALS,
+    Answer,
+    Done,
+    Participants,
+    Refused,
+    Unknown,
+    request_id,
+)
 from tests.order.conftest import LINE, placed
 
 Payment = payment_pb2.Payment
@@ -166,3 +177,19 @@ async def test_only_what_was_asked_for_is_taken() -> None:
     whole, part = stub.requests
     assert not whole.HasField("amount"), "all of it"
     assert (part.amount.units, part.amount.nanos) == (4, 500_000_000)
+
+
+async def test_more_pieces_than_a_line_may_say_are_said_in_several() -> None:
+    stub = Stub(inventory_pb2.Reservation(reservation_id="r1"))
+    line = replace(LINE, quantity=2 * LINE_MAX + 1)
+    participants = Participants(stub, stub, hold_s=900)  # type: ignore[arg-type]
+    await participants.ask(replace(ORDER, lines=(line,)), Step.RESERVE_STOCK)
+    refund = replace(REFUND, quantities=((LINE.product_id, 2 * LINE_MAX),))
+    await participants.ask(ORDER.record(refund, at=ORDER.create_time), Step.RETURN_STOCK)
+    reserve, give_back = stub.requests
+    assert [one.quantity for one in reserve.lines] == [LINE_MAX, LINE_MAX, 1]
+    assert [one.quantity for one in give_back.lines] == [LINE_MAX, LINE_MAX]
+    protovalidate.validate(give_back)
+    reserve.lines[0].quantity += 1
+    with pytest.raises(protovalidate.ValidationError):
+        protovalidate.validate(reserve)
