@@ -13,6 +13,7 @@ import pytest
 from services.cli.data_folder import SERVICES
 from services.cli.endpoints import Endpoints
 from services.cli.shop import Shop
+from tests.cheap_passwords import CHEAP_PASSWORDS
 from tests.collector import collecting
 from tests.secrets import places, story, wrong
 from tests.secrets.doors import METHODS, Doors, Said
@@ -55,6 +56,7 @@ def test_every_redacted_field_of_a_request_has_a_seed() -> None:
 async def test_secrets_leave_a_shop_only_in_the_reply_to_whom_they_belong(tmp_path: Path) -> None:
     known = Known()
     talkative = {name: {f"BODEGA_{name}__LOG_LEVEL".upper(): "debug"} for name in SERVICES}
+    talkative["user"] |= CHEAP_PASSWORDS
     with collecting() as collector:
         async with Shop(tmp_path / "shop", environment=talkative, otlp=collector.endpoint) as shop:
             said = await used_and_misused(shop.endpoints, known)
