@@ -8,7 +8,6 @@ server by the variable that `tests/databases.py` reads. Nothing in it is meant t
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from services.chassis.testing import free_port
 from tests.databases import VARIABLE
 
 START_S: Final = 60
@@ -42,7 +42,7 @@ def running() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="bodega-postgres-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         as_whom = _account(folder)
-        data, port = folder / "data", _free_port()
+        data, port = folder / "data", free_port()
         _say(
             *as_whom, found / "initdb", "-D", data, "-U", "bodega", "--auth=trust", "--no-sync",
             "--locale=C", "--encoding=UTF8",
@@ -67,12 +67,6 @@ def _account(folder: Path) -> tuple[str, ...]:
         subprocess.run(["useradd", "--system", "--user-group", ACCOUNT], check=True)
     shutil.chown(folder, ACCOUNT)
     return ("runuser", "-u", ACCOUNT, "--")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _say(*command: object) -> None:

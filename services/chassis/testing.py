@@ -1,6 +1,9 @@
 """For tests of programs built on this chassis: real servers on free ports, time and ids that obey."""
 
 import asyncio
+import contextlib
+import itertools
+import os
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -27,6 +30,12 @@ from services.kernel.ids import Ids
 
 DRAIN_MAX_S: Final = 5.0
 POLL_S: Final = 0.002
+
+# Below those that systems give to connections (Linux: 32768 on), one of which, of whoever, might else sit
+# on the port before the program does; and above those that `bodega up` takes.
+_PORTS: Final = range(32_000, 32_768)
+_STRIDE: Final = 97  # tests that run beside each other begin in different places
+_asked: Final = itertools.count()
 
 _M = TypeVar("_M", bound=Message)
 
@@ -133,8 +142,10 @@ async def until(condition: Callable[[], object], within_s: float = 10.0) -> None
 
 
 def free_port() -> int:
-    """A port nobody listens on at the moment, for programs that must be told one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens on at the moment, for programs that must be told one; each time another."""
+    for _ in _PORTS:
+        port = _PORTS[(os.getpid() * _STRIDE + next(_asked)) % len(_PORTS)]
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"no port of {_PORTS} is free")

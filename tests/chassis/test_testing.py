@@ -62,6 +62,15 @@ def test_a_free_port_can_be_listened_on() -> None:
         listener.bind(("127.0.0.1", free_port()))
 
 
+def test_no_port_is_called_free_twice_and_no_connection_is_given_one() -> None:
+    ports = [free_port() for _ in range(20)]
+    assert len(set(ports)) == len(ports)
+    for _ in range(20):
+        with socket.socket() as anybody:
+            anybody.bind(("127.0.0.1", 0))
+            assert anybody.getsockname()[1] > max(ports)
+
+
 class OneUser(user_pb2_grpc.UserServiceServicer):  # the rest stays unimplemented
     async def GetUser(self, request: user_pb2.GetUserRequest, context: object) -> user_pb2.User:
         return user_pb2.User(user_id=request.user_id)

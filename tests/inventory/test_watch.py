@@ -16,6 +16,7 @@ from services.inventory.watch import StockWatch
 from tests.inventory.shop import NOBODY, NOT_FOUND, TOO_MUCH, Shop, order, refused
 
 WAIT_S = 10.0
+ENDS_SOON_S = 2.0  # half of it for what there is to be told, half for the end to arrive in time
 
 
 class Watcher:
@@ -90,7 +91,7 @@ async def test_who_resumes_hears_only_what_is_newer(shop: Shop) -> None:
     beans = await shop.product("B-1", on_hand=5)
     async with watching(shop, beans) as watcher:
         seen = (await watcher.next()).version
-    async with watching(shop, beans, after_version=seen, timeout_s=0.7) as watcher:
+    async with watching(shop, beans, after_version=seen, timeout_s=ENDS_SOON_S) as watcher:
         assert await watcher.over()
     async with watching(shop, beans, after_version=seen) as watcher:
         await shop.count(beans, 4)
@@ -123,7 +124,7 @@ async def test_a_product_that_is_not_there(shop: Shop, feed: Feed) -> None:
 
 async def test_it_ends_well_a_little_before_its_deadline(shop: Shop, feed: Feed) -> None:
     beans = await shop.product("B-1", on_hand=5)
-    async with watching(shop, beans, timeout_s=0.7) as watcher:
+    async with watching(shop, beans, timeout_s=ENDS_SOON_S) as watcher:
         await watcher.next()
         assert await watcher.over()
     await until(lambda: feed.watchers == 0)
