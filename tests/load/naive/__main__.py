@@ -102,9 +102,9 @@ def main(name: str, database: str, targets: Targets) -> None:
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     if name == "edge":
-        commands.run(edge.serve(targets["order"], access_log=True))
+        commands.run_yardstick(edge.serve(targets["order"], access_log=True))
     else:
-        commands.run(serve(name, database, targets))
+        commands.run_yardstick(serve(name, database, targets))
 
 
 if __name__ == "__main__":

@@ -57,4 +57,10 @@ async def _behind(access: Gate) -> None:
 
 
 if __name__ == "__main__":
-    commands.run({"bare": bare, "onion": onion, "open": let_in}[sys.argv[1]]())
+    match sys.argv[1]:
+        case "bare":
+            commands.run_yardstick(bare())
+        case "onion":
+            commands.run(onion())
+        case "open":
+            commands.run(let_in())

@@ -9,4 +9,4 @@ from tests.load.naive import edge
 from tests.load.programs import commands
 
 if __name__ == "__main__":
-    commands.run(edge.serve(sys.argv[1], access_log=False))
+    commands.run_yardstick(edge.serve(sys.argv[1], access_log=False))

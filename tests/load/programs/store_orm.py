@@ -108,4 +108,4 @@ def _configure(connection: sa.engine.interfaces.DBAPIConnection, _record: object
 
 
 if __name__ == "__main__":
-    commands.run(main(sys.argv[1]))
+    commands.run_yardstick(main(sys.argv[1]))
