@@ -23,6 +23,7 @@ from services.chassis.contract import Method
 from services.chassis.networks import BadNetwork, is_in, networks
 from services.chassis.policy.rates import rates_of
 from services.chassis.server.address import site
+from services.chassis.server.rates import RateLimited
 from services.kernel.clock import Clock
 
 STORE_MAX_S: Final = 0.25  # a shared store that takes longer costs more than it protects
@@ -170,6 +171,7 @@ def _counting(url: str, pool: Any) -> SlidingWindowCounterRateLimiter:
 
 
 def _too_much(limit: Limit, wait_s: int) -> Refusal:
+    told = RateLimited(wait_s)  # in the words of a service
     amount, window_s = limit.item.amount, limit.item.get_expiry()
     headers: Headers = [
         (b"retry-after", b"%d" % wait_s),
@@ -179,8 +181,8 @@ def _too_much(limit: Limit, wait_s: int) -> Refusal:
     return Refusal(
         429,
         "RESOURCE_EXHAUSTED",
-        "RATE_LIMITED",
-        "That is more often than is allowed; ask again later.",
+        told.reason,
+        told.message,
         details=[{"@type": f"{TYPE_PREFIX}RetryInfo", "retryDelay": f"{wait_s}s"}],
         headers=headers,
     )
