@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,15 +62,11 @@ async def _tail(
     from services.chassis.events.jetstream import JetStream  # noqa: PLC0415 (heavy)
     from services.cli.tail import Tail  # noqa: PLC0415 (heavy)
 
-    ended = asyncio.Event()
-    _on_signals(ended.set)
+    output = Output()
 
     def tell(message: "Msg") -> None:
-        try:
-            for line in _lines(message, types):
-                print(line, flush=True)  # noqa: T201 (what the user wants to see)
-        except BrokenPipeError:  # nobody reads any more
-            ended.set()
+        for line in _lines(message, types):
+            output.show(line)
 
     async with JetStream.connect(shop.nats, name="bodega-events-tail", tls=shop.identity()) as jetstream:
         try:
@@ -78,7 +76,7 @@ async def _tail(
         tails = [Tail(jetstream, name, since=since) for name in services]
         following = [asyncio.create_task(one.run(tell)) for one in tails]
         telling = asyncio.create_task(_say_when_listening([one.attached for one in tails]))
-        asked = asyncio.create_task(ended.wait())
+        asked = asyncio.create_task(output.ended.wait())
         try:
             await asyncio.wait({asked, *following}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -97,10 +95,44 @@ async def _say_when_listening(attached: list[asyncio.Event]) -> None:
     print("listening; Ctrl-C ends", file=sys.stderr, flush=True)  # noqa: T201 (told apart from events)
 
 
-def _on_signals(act: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, act)
+class _Unread(Exception):
+    """A line was being written when we were asked to end, and perhaps nobody reads it."""
+
+
+class Output:
+    """Standard output, until its reader leaves or a signal asks us to end.
+
+    A reader that only pauses holds up the line being written, and with it the loop, which could not hear of
+    a signal then. So a handler of our own ends the line.
+    """
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._is_writing = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._asked)
+
+    def show(self, line: str) -> None:
+        """Writes a line; nothing any more once it has ended."""
+        if self.ended.is_set():
+            return
+        try:
+            self._is_writing = True
+            print(line, flush=True)  # noqa: T201 (what the user wants to see)
+            self._is_writing = False
+        except (BrokenPipeError, _Unread):
+            self._is_writing = False
+            self.ended.set()
+            # Python flushes what it still has of the line when it ends, and would wait again, or complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def _asked(self, _number: int, _frame: FrameType | None) -> None:
+        self.ended.set()
+        if self._is_writing:
+            raise _Unread
+        with contextlib.suppress(RuntimeError):  # it has closed: we are about to leave
+            self._loop.call_soon_threadsafe(lambda: None)  # else it would sleep on
 
 
 def _lines(message: "Msg", types: Collection[str]) -> Iterator[str]:

@@ -1,6 +1,13 @@
 """How events are worded, and what `bodega events tail` refuses."""
 
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import pytest
 from bodega.order.v1 import order_events_pb2
@@ -10,6 +17,7 @@ from services.chassis.events.envelope import Envelope
 from services.cli import events
 from services.cli.refusal import Refused
 
+ENDS_WITHIN_S: Final = 30.0
 AT = datetime(2026, 11, 21, 8, 30, 0, 120_000, tzinfo=UTC)
 
 
@@ -77,3 +85,54 @@ def test_types_go_by_short_and_by_full_name() -> None:
         "bodega.order.v1.OrderPlaced",
         "bodega.user.v1.UserActivated",
     }
+
+
+PIPE_BYTES: Final = 4096
+ENDLESS: Final = """
+import asyncio
+import sys
+from services.cli.events import Output
+
+async def show():
+    output = Output()
+    while not output.ended.is_set():
+        output.show("x" * int(sys.argv[1]))
+        await asyncio.sleep(0)
+
+asyncio.run(show())
+"""
+
+
+@contextmanager
+def showing(length: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The second line, or the rest of the first, waits for a reader."""
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDLESS, str(length)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, pipesize=PIPE_BYTES,
+        env=os.environ | {"PYTHONUNBUFFERED": ""},
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            assert process.stdout.read(1)
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("length", [PIPE_BYTES * 2 // 3, PIPE_BYTES * 3 // 2])
+def test_who_pauses_the_reader_can_still_end_it(number: signal.Signals, length: int) -> None:
+    with showing(length) as process:
+        process.send_signal(number)
+        assert process.wait(ENDS_WITHIN_S) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
+def test_it_ends_when_the_reader_leaves() -> None:
+    with showing(PIPE_BYTES) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(ENDS_WITHIN_S) == 0
+        assert process.stderr.read() == b""
