@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 from collections import Counter
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.gateway.conformance.table import CASES, TABLE, Case, Contract, cases
 from tests.gateway.conformance.wire import Answer
 
 PATIENCE_S = 5.0
+TRIES_MAX = 3
 
 
 def test_the_table_is_whole() -> None:
@@ -68,19 +70,36 @@ def test_descriptor(case: Case, contract: Contract) -> None:
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("case", cases("rest"))
 async def test_rest(case: Case, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = case["expect"]
     if case["id"] == "ER-031":  # waits for the edge's own deadline, whatever that is
         for route in bench.gateway.site.routes:
             monkeypatch.setattr(route, "deadline_s", 0.2)
+    for _ in range(TRIES_MAX if is_by_the_clock(case) else 1):
+        bench.echo.calls.clear()
+        wrong = await tried(case, bench)
+        if not wrong:
+            break
+    assert wrong == []
+
+
+def is_by_the_clock(case: Case) -> bool:
+    """Whether a busy machine may let its time pass before what it is about has begun."""
+    timed = "grpc-timeout" in case["http"].get("headers", {})
+    return timed or any("_ms" in name or "cancel" in name for name in case["expect"])
+
+
+async def tried(case: Case, bench: Bench) -> list[str]:
+    """What is wrong."""
+    expected = case["expect"]
     if "server" in case:
         answer = await before_a_rude_backend(case, bench)
     else:
         answer = await asked(case, bench.port, expected)
-    if any(name.startswith("server_saw_cancel") for name in expected):
+    if bench.echo.calls and any(name.startswith("server_saw_cancel") for name in expected):
         within_s = expected.get("server_saw_cancel_within_ms", PATIENCE_S * 1000) / 1000
-        async with asyncio.timeout(within_s):
-            await bench.echo.calls[0].ended.wait()
-    assert verdict(Seen(case, bench.contract, answer, bench.echo.calls)) == []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await bench.echo.calls[0].ended.wait()
+    return verdict(Seen(case, bench.contract, answer, bench.echo.calls))
 
 
 @pytest.mark.asyncio(loop_scope="session")
