@@ -32,6 +32,11 @@ class Addresses:
         self._read = _forwarded_for if header == FORWARDED_FOR else _forwarded
         self.header = header.encode()
 
+    @property
+    def are_forwarded(self) -> bool:
+        """Whether there is anyone whose word is taken."""
+        return bool(self._networks)
+
     def of(self, peer: str, forwarded: bytes | None) -> str:
         """The client's address; empty if not even the peer's is known, as on a Unix socket."""
         if forwarded is None or not self._networks or not is_in(peer, self._networks):

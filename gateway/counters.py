@@ -4,6 +4,7 @@ Its own memory store looks through all that it has whenever it counts, which is 
 addresses would like; the chassis' windows do the same work whatever they hold.
 """
 
+from limits import RateLimitItem
 from limits.aio.storage import MemoryStorage
 
 from services.chassis.policy.rates import KEPT_MAX, Windows
@@ -19,6 +20,10 @@ class Counters(MemoryStorage):
         super().__init__()
         self._now = clock.now
         self.windows = Windows(kept_max)
+
+    def counts(self, item: RateLimitItem, key: str) -> bool:
+        """Counts one by this limit, without the library; False if that is too many."""
+        return self.windows.admit(key, item.amount, item.get_expiry(), self._now().timestamp())
 
     async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         return self.windows.admit(key, limit, expiry, self._now().timestamp(), amount)

@@ -4,7 +4,6 @@ It holds no business rule and no state: everything a route needs was made at sta
 passes through.
 """
 
-import time
 from collections.abc import Mapping
 
 import grpc
@@ -22,10 +21,9 @@ from gateway.hygiene import Hygiene
 from gateway.limits import RateLimits
 from gateway.metrics import RouteMetrics
 from gateway.routes import MalformedPath
+from gateway.shedding import Shedding
 from gateway.site import Route, Site
 from gateway.streams import Limits, Streams
-from services.chassis.client.unsent import RefusedHere
-from services.chassis.server.shedding import WAITS_S, Overloaded, Refusals
 from services.chassis.tracing.sampling import NO_SAMPLING, Sampling
 from services.kernel.errors import DomainError
 
@@ -66,9 +64,7 @@ class Edge:
 
         self._in_flight = 0
         self.limiter = site.limiter
-        self.refusals = Refusals(site.limiter, time.perf_counter)
-        self._overloaded = [self.refused(Overloaded(wait_s)) for wait_s in WAITS_S]
-        self._left_alone: dict[tuple[str, str], Failure] = {}
+        self.shedding = Shedding(site, rates, self.addresses, self.hygiene)
         self.streams = Streams(limits or Limits())
         site.metrics.show_streams(lambda: len(self.streams))
         site.metrics.show_in_flight(lambda: self._in_flight)
@@ -121,18 +117,6 @@ class Edge:
 
     def refused(self, error: DomainError) -> Failure:
         return self._site.renderer.refusal(error)
-
-    def overloaded(self) -> Failure:
-        """Rendered beforehand: when there are many, there is no time for them."""
-        return self._overloaded[self.refusals.another()]
-
-    def left_alone(self, error: RefusedHere) -> Failure:
-        """The same for a method that is left alone, rendered once."""
-        key = (error.reason, error.metadata["method"])
-        failure = self._left_alone.get(key)
-        if failure is None:
-            failure = self._left_alone[key] = self.refused(error)
-        return failure
 
     @property
     def nowhere(self) -> RouteMetrics:

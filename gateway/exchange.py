@@ -15,6 +15,7 @@ from gateway.headers import Incoming
 from gateway.http1 import PRESENCE, Presence, Receive, Scope, Send
 from gateway.limits import Asking
 from gateway.refusals import Refused
+from gateway.shedding import JSON, NO_STORE
 from gateway.site import Route, StreamRoute
 from gateway.streams import ClientLeft, Ended, Stream
 from gateway.well_known import NoJsonForm
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 _CLIENT_LEFT: Final = 499  # nginx's word for it; only logs and metrics ever see it
 _REFUSED: Final = 400  # and above
 _LATE: Final = 504
-_JSON: Final = (b"content-type", b"application/json")
-_NO_STORE: Final = (b"cache-control", b"no-store")
 
 _log = telemetry.logger(__name__)
 
@@ -92,7 +91,7 @@ class Exchange:
             status = await self._fail(refusal.failure)
         except RefusedHere as error:
             self._is_shed = True  # the circuit's change is told, and the figures tell the rest
-            status = await self._fail(self._edge.left_alone(error))
+            status = await self._fail(self._edge.shedding.left_alone(error))
         except DomainError as error:
             status = await self._fail(self._edge.refused(error))
         except grpc.aio.AioRpcError as error:
@@ -143,7 +142,7 @@ class Exchange:
             self._is_counted = limiter.enter(route.priority)
             self._is_shed = not self._is_counted
         if self._is_shed:
-            raise Refusal.of(self._edge.overloaded())
+            raise Refusal.of(self._edge.shedding.overloaded())
         if route.stream is None:
             route.ward.look(time.perf_counter())
 
@@ -304,14 +303,14 @@ class Exchange:
     async def _fail(self, failure: Failure) -> int:
         out = self._head(failure.headers)
         if failure.body:
-            out.append(_JSON)
+            out.append(JSON)
         await self._presence.reply(failure.status, out, failure.body)
         return failure.status
 
     def _head(self, more: Headers) -> Headers:
         out = [*self._common, *more]
         if self._is_private and all(name != b"cache-control" for name, _ in more):
-            out.append(_NO_STORE)  # what one client may see is nothing for a cache that others ask
+            out.append(NO_STORE)  # what one client may see is nothing for a cache that others ask
         return out
 
     def _leave(self, status: int) -> None:

@@ -8,7 +8,7 @@ whole reply is one write (ASGI's two cost a system call and a segment more).
 
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -17,6 +17,9 @@ from uvicorn.server import ServerState
 from gateway import errors
 from gateway.errors import Failure, Headers, Refusal
 from gateway.holdings import Holdings
+
+if TYPE_CHECKING:
+    from gateway.shedding import Shedding
 
 # What ASGI applications are called with.
 Scope = MutableMapping[str, Any]
@@ -114,6 +117,8 @@ class Http1Protocol(HttpToolsProtocol):
         self._lingering: TimerHandle | None = None
         self._arriving = False
         self._deaf = False
+        self._shedding: Shedding | None = getattr(self.app, "shedding", None)
+        self._is_turned_away = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -162,12 +167,46 @@ class Http1Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._hosts > 1:
             raise _BadHead
+        shedding = self._shedding
+        if shedding is not None and shedding.is_pressed and self._turns_away(shedding):
+            return
         super().on_headers_complete()
         _state(self.cycle)[PRESENCE] = Presence(self, self.cycle)
 
+    def on_body(self, body: bytes) -> None:
+        if not self._is_turned_away:
+            super().on_body(body)
+
     def on_message_complete(self) -> None:
-        super().on_message_complete()
+        if self._is_turned_away:
+            self._is_turned_away = False
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        else:
+            super().on_message_complete()
         self._arrived()
+
+    def _turns_away(self, shedding: "Shedding") -> bool:
+        """Answers at once if the request is refused, and if nothing else is to be said on this connection."""
+        cycle, parser = self.cycle, self.parser
+        is_plain = (
+            (cycle is None or cycle.response_complete)
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+        )
+        if not is_plain:
+            return False
+        peer = self.client[0] if self.client else ""
+        answer = shedding.at_once(parser.get_method().decode(), self.url, self.headers, peer)
+        if answer is None:
+            return False
+        self._is_turned_away = True
+        self.transport.write(answer)
+        return True
 
     def send_400_response(self, msg: str) -> None:
         del msg
@@ -176,19 +215,13 @@ class Http1Protocol(HttpToolsProtocol):
         self._refuse(Failure(status, errors.body(status, "INVALID_ARGUMENT", reason, []), [_CLOSE]))
 
     def reply(self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> None:
-        if status not in _BODILESS:
-            headers.append((b"content-length", b"%d" % len(body)))
         if not cycle.keep_alive:
             headers.append(_CLOSE)
         elif _CLOSE in headers:
             cycle.keep_alive = False
-        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        if lines.translate(None, _TEXT) != b"\r\n" * len(headers):
-            raise ValueError("a header of the reply has a control character")
+        answer = whole(status, headers, body, head_only=cycle.scope["method"] == "HEAD")
         cycle.response_started = cycle.response_complete = True
-        if cycle.scope["method"] == "HEAD":
-            body = b""
-        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], lines, body))
+        self.transport.write(answer)
         del _state(cycle)[PRESENCE]  # they refer to each other; without this only the collector parts them
         cycle.message_event.set()
         if not cycle.keep_alive:
@@ -238,6 +271,16 @@ class Http1Protocol(HttpToolsProtocol):
         self._arrival = None
         if not self.transport.is_closing():
             self.transport.close()
+
+
+def whole(status: int, headers: Headers, body: bytes, *, head_only: bool = False) -> bytes:
+    """An answer as it goes out; its length need not be among its headers. Raises ValueError."""
+    if status not in _BODILESS:
+        headers.append((b"content-length", b"%d" % len(body)))
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if lines.translate(None, _TEXT) != b"\r\n" * len(headers):
+        raise ValueError("a header of the reply has a control character")
+    return b"%b%b\r\n%b" % (STATUS_LINE[status], lines, b"" if head_only else body)
 
 
 def _state(cycle: RequestResponseCycle) -> dict[str, Any]:

@@ -76,6 +76,11 @@ class Hygiene:
         return [*self._fixed, _VARIES, allowed, *more]
 
     @property
+    def opens_to_pages(self) -> bool:
+        """Whether an answer's headers depend on the page that asks."""
+        return bool(self._origins)
+
+    @property
     def fixed(self) -> Headers:
         """Those of the answer to a request of which nothing is known."""
         return self._fixed

@@ -15,7 +15,7 @@ from gateway.backends import Call
 from gateway.errors import is_dropped
 from services.chassis.client.breaker import SLOW_SHARE, Breaker, Watched, tells_of
 from services.chassis.client.dropped import dropped
-from services.chassis.client.unsent import BulkheadFull, CircuitOpen
+from services.chassis.client.unsent import BulkheadFull, CircuitOpen, RefusedHere
 from services.chassis.contract import Method
 from services.chassis.metrics import Metrics
 from services.chassis.policy.circuit import Limits
@@ -77,9 +77,25 @@ class Ward:
 
     def look(self, now: float) -> None:
         """Raises what `enter` would, as things are."""
+        if (refused := self.closed(now)) is not None:
+            raise self.refusal(refused)
+
+    def closed(self, now: float) -> type[RefusedHere] | None:
+        """What `look` would raise.
+
+        As in the limiter, what was let in before the limit fell is not held against what is critical.
+        """
         if self._circuit.refuses(now):
-            raise CircuitOpen(method=self._method.path, retry_in_s=RETRY_IN_S)
-        self._must_have_room()
+            return CircuitOpen
+        room = self._room
+        in_flight = room.critical_in_flight if self._is_critical else room.in_flight
+        if in_flight < self._limiter.limit * self._share:
+            return None
+        self._on_full()
+        return BulkheadFull
+
+    def refusal(self, kind: type[RefusedHere]) -> RefusedHere:
+        return kind(method=self._method.path, retry_in_s=RETRY_IN_S)
 
     def enter(self, now: float) -> int:
         """What to tell `leave` of a call that may be made. Raises CircuitOpen or BulkheadFull."""
@@ -95,14 +111,6 @@ class Ward:
         self._room.in_flight -= 1
         self._room.critical_in_flight -= self._is_critical
         self._circuit.ended(era, failed, now)
-
-    def _must_have_room(self) -> None:
-        """As in the limiter, what was let in before the limit fell is not held against what is critical."""
-        room = self._room
-        in_flight = room.critical_in_flight if self._is_critical else room.in_flight
-        if in_flight >= self._limiter.limit * self._share:
-            self._on_full()
-            raise BulkheadFull(method=self._method.path, retry_in_s=RETRY_IN_S)
 
     def judge(self, error: grpc.aio.AioRpcError | None, took_s: float) -> bool | None:
         """Whether a call that ended so, after so long, speaks of a backend that fails."""

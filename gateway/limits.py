@@ -84,7 +84,8 @@ class RateLimits:
             self._exempt = networks(plan.exempt)
         except BadNetwork as error:
             raise BadLimit(str(error)) from None
-        self._here = SlidingWindowCounterRateLimiter(Counters(clock))
+        self._counters = Counters(clock)
+        self._here = SlidingWindowCounterRateLimiter(self._counters)
         self._pool = _pool(plan.store) if plan.store else None
         self._shared = _counting(plan.store, self._pool) if plan.store else None
         self._monotonic = clock.monotonic
@@ -96,6 +97,16 @@ class RateLimits:
         """Counts a request before anything is known of it. Raises Refusal."""
         if self._address is not None and not is_in(address, self._exempt):
             await self._count(self._address, site(address))
+
+    def counts(self, address: str) -> bool:
+        """Counts one that is refused for another reason; False: it comes too often as well.
+
+        Here alone: to ask a shared store would cost more than the refusal.
+        """
+        limit = self._address
+        if limit is None or is_in(address, self._exempt):
+            return True
+        return self._counters.counts(limit.item, limit.item.key_for(limit.name, site(address)))
 
     async def admitted(self, of_route: Sequence[Limit], asking: Asking) -> None:
         """Counts one of which it is known who asks for what. Raises Refusal."""

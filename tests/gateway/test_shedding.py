@@ -1,7 +1,10 @@
 """What the edge refuses because it has enough to do."""
 
 import asyncio
-from typing import Any
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -10,6 +13,7 @@ from google.protobuf import descriptor_pb2
 
 from gateway import app
 from gateway.app import Settings
+from gateway.limits import Plan
 from services.chassis import telemetry
 from services.chassis.policy.limiter import Range
 from services.chassis.testing import until
@@ -98,3 +102,92 @@ async def test_who_waits_for_an_order_is_counted_and_teaches_nothing(world: Worl
         await until(lambda: gateway.site.limiter.in_flight == 0)
     assert in_flight == [1, 1]
     assert (taught["/v1/shelves/{shelf_id}"].calls, taught["/v1/echo"].calls) == (0, 1)
+
+
+GET: Final = b"GET /v1/echo HTTP/1.1\r\nHost: a\r\n"
+
+
+@asynccontextmanager
+async def a_full_edge(
+    world: World, backend: Backend, **settings: Any
+) -> AsyncIterator[tuple[httpx.AsyncClient, int, Callable[[], Awaitable[None]]]]:
+    """One that works on the one request that it has room for, until it is let go."""
+    backend.forget()
+    go = asyncio.Event()
+
+    async def waits(_context: Any, seen: Any) -> bytes:
+        await go.wait()
+        return bytes(seen.request)
+
+    backend.answers["Echo"] = waits
+    gateway = app.build(world.files, [f"127.0.0.1:{backend.port}"], Settings(at_once=ONE, **settings))
+    async with app.running(gateway) as running, httpx.AsyncClient(timeout=10) as http:
+        http.base_url = f"http://127.0.0.1:{running.port}"
+        first = asyncio.create_task(http.get("/v1/echo"))
+        await until(lambda: gateway.site.limiter.in_flight == 1)
+
+        async def let_go() -> None:
+            go.set()
+            await until(lambda: gateway.site.limiter.in_flight == 0)
+
+        yield http, running.port, let_go
+        go.set()
+        assert (await first).status_code == 200
+
+
+async def test_who_is_turned_away_at_once_reads_what_all_others_read(world: World, backend: Backend) -> None:
+    async with a_full_edge(world, backend) as (http, _, _):
+        at_once = await http.get("/v1/echo")
+        in_full = await http.get("/v1/echo", headers={"connection": "close"})
+    ids = {"x-request-id", "x-correlation-id", "traceparent"}
+    more = {"connection", "cache-control"}
+    assert set(in_full.headers) - more == (set(at_once.headers) - more) | ids
+    assert at_once.headers["cache-control"] == "no-store"
+    words = [
+        {name: said for name, said in error(answer).items() if name != "details"}
+        for answer in (at_once, in_full)
+    ]
+    assert words[0] == words[1]
+
+
+async def test_a_body_that_nobody_waits_for_is_heard_out(world: World, backend: Backend) -> None:
+    async with a_full_edge(world, backend) as (_, port, let_go):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /v1/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{}")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert head.startswith(b"HTTP/1.1 503 ")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        assert b"OVERLOADED" in await reader.readexactly(length)
+        await let_go()
+        writer.write(b"       " + GET + b"Connection: close\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+async def test_nobody_is_answered_before_their_turn(world: World, backend: Backend) -> None:
+    async with a_full_edge(world, backend) as (_, port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+            + GET
+            + b"\r\n"
+            + GET
+            + b"Connection: close\r\n\r\n"
+        )
+        said = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    assert re.findall(rb"HTTP/1.1 (\d+)", said) == [b"200", b"503", b"503"]
+
+
+async def test_who_asks_too_often_reads_so_also_when_there_is_no_room(world: World, backend: Backend) -> None:
+    async with a_full_edge(world, backend, rates=Plan(address="4/hour")) as (http, _, _):
+        statuses = [(await http.get("/v1/echo")).status_code for _ in range(5)]
+    assert statuses == [503] * 3 + [429] * 2, "one is being worked on"
+
+
+async def test_pages_may_read_that_there_is_no_room(world: World, backend: Backend) -> None:
+    page = "https://shop.example"
+    async with a_full_edge(world, backend, origins=(page,)) as (http, _, _):
+        answer = await http.get("/v1/echo", headers={"origin": page})
+    assert answer.status_code == 503
+    assert answer.headers["access-control-allow-origin"] == page
