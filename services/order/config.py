@@ -26,6 +26,6 @@ class OrderSettings(ServiceSettings):
     backoff_max_s: float = Field(default=30.0, gt=0, le=600)
     """Between two attempts at a step: doubling from the one to the other, with full jitter.
 
-    As long may an order still lie after what it waits for is back. Shorter makes a herd of those that waited:
-    after a minute without payment it was asked 4.7 times as often as usual for a moment, with 10 s 6.3 times.
+    As long may an order still lie after what it waits for is back, before it stands in line. Shorter costs
+    more while that is away: each attempt is two transactions.
     """

@@ -71,6 +71,8 @@ class Unknown:
     outcome: str
     """What the call ended with, e.g. `UNAVAILABLE`; or why it was not made, e.g. `CIRCUIT_OPEN`."""
 
+    was_sent: bool = True
+
 
 Answer = Done | Refused | Unknown
 
@@ -113,7 +115,7 @@ class Participants:
             reason = status.reason(error)
             if reason in REFUSALS[step]:
                 return Refused(reason)
-            return Unknown(error.code().name if was_sent(error) else str(reason))
+            return Unknown(error.code().name) if was_sent(error) else Unknown(str(reason), was_sent=False)
 
     async def _reserve(self, order: domain.Order, request_id: str) -> Answer:
         reservation = await self._inventory.ReserveStock(

@@ -2,15 +2,17 @@
 
 The saga has no state of its own. A driver holds an order's lease while it works on it; between two attempts
 the order is parked in the database with the time it is next due, so that waiting costs nothing and survives
-anything. Two drivers on one order are harmless: the expected version lets one append win, and the other
+anything. What waited is taken up again at a pace (`chassis/policy/pacing.py`), what somebody has just asked
+for at once. Two drivers on one order are harmless: the expected version lets one append win, and the other
 starts anew.
 """
 
 import asyncio
+import math
 import random as system_random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from services.chassis import context, failpoints, telemetry, tracing
@@ -19,6 +21,7 @@ from services.chassis.fault import PlayedFault
 from services.chassis.feed import Feed
 from services.chassis.identity.caller import Caller
 from services.chassis.policy.backoff import Backoff
+from services.chassis.policy.pacing import Ending, Pacer
 from services.chassis.storage.database import Store
 from services.chassis.tracing import names
 from services.kernel import errors
@@ -76,13 +79,15 @@ class Saga:
         self._driver = driver
         self._feed = feed
         self._random = random
+        self._pacer = Pacer()
         self._queue: asyncio.Queue[tuple[Drive, Order | None]] = asyncio.Queue(QUEUE_MAX)
         self._due = asyncio.Event()
         self._driving: set[str] = set()
 
     async def run(self) -> None:
         """Drives orders until cancelled."""
-        await self._store.write(lambda tx: tx.drives.disown(self._driver))
+        now = self._clock.now()
+        await self._store.write(lambda tx: tx.drives.disown(self._driver, now=now))
         async with asyncio.TaskGroup() as group:
             for number in range(WORKERS):
                 group.create_task(self._work(), name=f"saga-{number}")
@@ -97,10 +102,8 @@ class Saga:
 
     def take(self, order: Order) -> None:
         """Begins to drive an order that was just accepted, without waiting for a poll."""
-        try:
-            self._queue.put_nowait((Drive(order.id, traceparent=context.traceparent()), order))
-        except asyncio.QueueFull:
-            log.warning("saga_queue_full", order_id=order.id)
+        self._pacer.came_anew(self._clock.monotonic())
+        self._enqueue(Drive(order.id, traceparent=context.traceparent()), order)
 
     def wake(self) -> None:
         """An order was made due."""
@@ -119,42 +122,73 @@ class Saga:
     async def _poll(self) -> None:
         while True:
             self._due.clear()
-            room = self._queue.maxsize - self._queue.qsize()
-            now = self._clock.now()
-            next_due = await self._store.read(lambda tx: tx.drives.next_due())
-            if next_due is not None and next_due <= now and room:
-                claimed = await self._claimed(min(room, WORKERS))
-                for drive in claimed:
-                    self._queue.put_nowait((drive, None))
-                if claimed:
-                    continue
-            wait_s = (next_due - now).total_seconds() if next_due else IDLE_S
+            due = await self._store.read(lambda tx: tx.drives.next_due())
+            asked_for_s, resumed_s = self._seconds_until(due.asked_for), self._seconds_until(due.resumed)
+            if resumed_s > 0:
+                self._pacer.nothing_waits()
+            else:
+                resumed_s = self._pacer.ready_in_s(self._clock.monotonic())
+            wait_s = min(asked_for_s, resumed_s)
+            if wait_s <= 0 and await self._claim():
+                continue
             await _wait(self._due, min(max(wait_s, 0.01), IDLE_S))
 
-    async def _claimed(self, limit: int) -> list[Drive]:
+    def _seconds_until(self, due: datetime | None) -> float:
+        return math.inf if due is None else (due - self._clock.now()).total_seconds()
+
+    async def _claim(self) -> int:
+        """Queues what is due and may go; how many those are."""
+        room = min(self._queue.maxsize - self._queue.qsize(), WORKERS)
+        if not room:
+            return 0
         now = self._clock.now()
         leased_until = now + LEASE
+        resumed_max = min(self._pacer.room(self._clock.monotonic()), room)
         try:
-            return await self._store.write(
+            drives = await self._store.write(
                 lambda tx: tx.drives.claim(
-                    driver=self._driver, leased_until=leased_until, now=now, limit=limit
+                    driver=self._driver,
+                    leased_until=leased_until,
+                    now=now,
+                    asked_for_max=room,
+                    resumed_max=resumed_max,
                 )
             )
         except errors.Stale:  # other replicas were faster, and have them
-            return []
+            return 0
+        self._pacer.let_go(sum(drive.is_resumed for drive in drives))
+        for drive in drives:
+            self._enqueue(drive, None)
+        return len(drives)
+
+    def _enqueue(self, drive: Drive, order: Order | None) -> None:
+        try:
+            self._queue.put_nowait((drive, order))
+        except asyncio.QueueFull:
+            log.warning("saga_queue_full", order_id=drive.order_id)
+            self._ended(drive, Ending.UNSENT)
 
     async def _work(self) -> None:
         while True:
             drive, order = await self._queue.get()
-            # Whoever drives it here already learns at its next append that the order moved.
-            if drive.order_id not in self._driving:
-                self._driving.add(drive.order_id)
-                try:
-                    await self._work_on(drive, order)
-                finally:
-                    self._driving.discard(drive.order_id)
+            if drive.order_id in self._driving:
+                # Whoever drives it here already learns at its next append that the order moved.
+                self._ended(drive, Ending.UNSENT)
+                continue
+            self._driving.add(drive.order_id)
+            ending = Ending.FAILED
+            try:
+                ending = await self._work_on(drive, order)
+            finally:
+                self._driving.discard(drive.order_id)
+                self._ended(drive, ending)
 
-    async def _work_on(self, drive: Drive, order: Order | None) -> None:
+    def _ended(self, drive: Drive, ending: Ending) -> None:
+        if drive.is_resumed:
+            self._pacer.ended(ending)
+            self.wake()  # another may go
+
+    async def _work_on(self, drive: Drive, order: Order | None) -> Ending:
         request = RequestContext(
             # The order's own place, not one below it: a span of the drive would be lost with its driver.
             trace=TraceContext.parse(drive.traceparent) or TraceContext.fresh(),
@@ -163,25 +197,24 @@ class Saga:
         )
         with context.working_on(request):
             try:
-                await self._drive(drive, order, request)
+                return await self._drive(drive, order, request)
             except Exception:  # the order stays leased and is tried again when the lease lapses
                 log.exception("saga_drive_failed")
+                return Ending.FAILED
 
-    async def _drive(self, drive: Drive, order: Order | None, request: RequestContext) -> None:
+    async def _drive(self, drive: Drive, order: Order | None, request: RequestContext) -> Ending:
         while True:
             try:
                 order = order or await self._load(drive.order_id)
                 request.caller = replace(ITSELF, on_behalf_of=f"user:{order.user_id}")
-                await self._advance(drive, order)
+                return await self._advance(drive, order)
             except errors.Stale:
                 order, drive = None, replace(drive, attempts=0, step_since=None)
-            else:
-                return
 
     async def _load(self, order_id: str) -> Order:
         return await self._store.read(lambda tx: tx.orders.get(order_id))
 
-    async def _advance(self, drive: Drive, order: Order) -> None:
+    async def _advance(self, drive: Drive, order: Order) -> Ending:
         """Takes steps until the order is settled or has to wait. Raises Stale if someone else moved it."""
         while step := domain.next_step(order):
             if step is Step.CAPTURE_PAYMENT and order.pending_events:
@@ -200,11 +233,12 @@ class Saga:
                     order = order.apply(facts.StepGivenUp(step, drive.attempts + 1, outcome), at=now)
                 case Unknown(outcome):
                     await self._park(drive, order, step, outcome)
-                    return
+                    return Ending.FAILED if answer.was_sent else Ending.UNSENT
             drive = replace(drive, attempts=0, step_since=None)
             if slow or not isinstance(answer, Done):
                 order = await self._append(order)
         await self._append(order)
+        return Ending.THROUGH
 
     async def _ask(self, order: Order, step: Step, attempt: int) -> Answer:
         with tracing.working(f"saga {step}", {names.ORDER: order.id, names.ATTEMPT: attempt}) as span:

@@ -111,6 +111,16 @@ class Drive:
     """When the next step was first tried in vain; None if it was not."""
 
     traceparent: str = ""
+    is_resumed: bool = False
+    """It waited out a failure, or lost its driver; else somebody has just asked for something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """When the next order is due and free, of each kind; None if there is none."""
+
+    asked_for: datetime | None
+    resumed: datetime | None
 
 
 class Drives:
@@ -147,26 +157,31 @@ class Drives:
         """Nothing is under way any more."""
         self._session.run(_END, order_id=order_id)
 
-    def claim(self, *, driver: str, leased_until: datetime, now: datetime, limit: int) -> list[Drive]:
+    def claim(
+        self, *, driver: str, leased_until: datetime, now: datetime, asked_for_max: int, resumed_max: int
+    ) -> list[Drive]:
         """Leases due orders that nobody holds to the driver, longest due first.
 
         Passes over those that another driver is claiming at the moment.
         """
-        rows = self._session.all(_SELECT_DUE, now=to_micros(now), row_limit=limit)
+        rows = [
+            *self._session.all(_SELECT_ASKED_FOR, now=to_micros(now), row_limit=asked_for_max),
+            *self._session.all(_SELECT_RESUMED, now=to_micros(now), row_limit=resumed_max),
+        ]
         for row in rows:
             self._session.run(
                 _LEASE, b_order_id=row["order_id"], driver=driver, leased_until=to_micros(leased_until)
             )
         return [_drive(row) for row in rows]
 
-    def next_due(self) -> datetime | None:
-        """When the next order is due and free; None if no order is under way."""
+    def next_due(self) -> Due:
         row = self._session.one(_SELECT_NEXT_DUE)
-        return from_micros(row["due"]) if row and row["due"] is not None else None
+        assert row is not None
+        return Due(_time(row["asked_for"]), _time(row["resumed"]))
 
-    def disown(self, driver: str) -> int:
-        """Frees what a former life of this driver held when it died; how many that were."""
-        return self._session.run(_DISOWN, b_driver=driver)
+    def disown(self, driver: str, *, now: datetime) -> int:
+        """Ends the leases that a former life of this driver had when it died; how many that were."""
+        return self._session.run(_DISOWN, b_driver=driver, leased_until=to_micros(now))
 
     def _put(self, order_id: str, *, driver: str, due: datetime, leased_until: int) -> None:
         self._session.run(
@@ -201,7 +216,12 @@ def _drive(row: Row) -> Drive:
         attempts=row["attempts"],
         step_since=from_micros(row["step_since"]) if row["step_since"] else None,
         traceparent=row["traceparent"],
+        is_resumed=bool(row["attempts"] or row["leased_until"]),
     )
+
+
+def _time(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)
 
 
 def _upsert(table: sa.Table, *key: str) -> Statement:
@@ -247,13 +267,21 @@ _PARK: Final = Statement(
 )
 _END: Final = Statement(sa.delete(order_drives).where(order_drives.c.order_id == _B_ORDER))
 _B_NOW: Final = sa.bindparam("now", type_=sa.BigInteger)
-_SELECT_DUE: Final = Statement(
-    sa.select(order_drives)
-    .where(order_drives.c.due_time <= _B_NOW, order_drives.c.leased_until <= _B_NOW)
-    .order_by(order_drives.c.due_time)
-    .limit(sa.bindparam("row_limit", type_=sa.Integer))
-    .with_for_update(skip_locked=True)  # on SQLite there is nothing to skip, and nothing said
-)
+_IS_ASKED_FOR: Final = sa.and_(order_drives.c.attempts == 0, order_drives.c.leased_until == 0)
+
+
+def _select_due(which: sa.ColumnElement[bool]) -> Statement:
+    return Statement(
+        sa.select(order_drives)
+        .where(which, order_drives.c.due_time <= _B_NOW, order_drives.c.leased_until <= _B_NOW)
+        .order_by(order_drives.c.due_time)
+        .limit(sa.bindparam("row_limit", type_=sa.Integer))
+        .with_for_update(skip_locked=True)  # on SQLite there is nothing to skip, and nothing said
+    )
+
+
+_SELECT_ASKED_FOR: Final = _select_due(_IS_ASKED_FOR)
+_SELECT_RESUMED: Final = _select_due(~_IS_ASKED_FOR)
 _LEASE: Final = Statement(
     sa.update(order_drives)
     .where(_THIS_DRIVE)
@@ -267,9 +295,14 @@ _FREE_AT: Final = sa.case(
     (order_drives.c.leased_until > order_drives.c.due_time, order_drives.c.leased_until),
     else_=order_drives.c.due_time,
 )
-_SELECT_NEXT_DUE: Final = Statement(sa.select(sa.func.min(_FREE_AT).label("due")))
+_SELECT_NEXT_DUE: Final = Statement(
+    sa.select(
+        sa.func.min(sa.case((_IS_ASKED_FOR, _FREE_AT))).label("asked_for"),
+        sa.func.min(sa.case((~_IS_ASKED_FOR, _FREE_AT))).label("resumed"),
+    )
+)
 _DISOWN: Final = Statement(
     sa.update(order_drives)
     .where(order_drives.c.driver == sa.bindparam("b_driver", type_=sa.String))
-    .values(leased_until=0, driver="")
+    .values(leased_until=sa.bindparam("leased_until", type_=sa.BigInteger), driver="")
 )

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -12,6 +14,7 @@ from services.cli.audit import reading
 from services.cli.data_folder import sqlite_url
 from services.cli.refusal import Refused
 from services.cli.shop import Shop
+from services.kernel.clock import from_micros
 from services.notification.domain import State
 from services.notification.tables import notifications
 from services.order.tables import order_drives
@@ -56,6 +59,27 @@ async def done_at_provider(shop: Shop, order_id: str) -> list[str]:
 async def orders(shop: Shop) -> set[str]:
     """Ids of all orders."""
     return await _asked(shop, "order", lambda books: set(books.scalars(sa.select(order_rows.c.order_id))))
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """An order that is settled: when it was placed, and when it last moved."""
+
+    placed: datetime
+    moved: datetime
+
+    @property
+    def took_s(self) -> float:
+        return (self.moved - self.placed).total_seconds()
+
+
+async def lives(shop: Shop) -> list[Life] | None:
+    """Of all orders; None while something is under way for one of them."""
+    every = sa.select(order_rows.c.create_time, order_rows.c.update_time, order_rows.c.under_way)
+    rows = await _asked(shop, "order", lambda books: books.execute(every).all())
+    if any(row.under_way for row in rows):
+        return None
+    return [Life(from_micros(row.create_time), from_micros(row.update_time)) for row in rows]
 
 
 async def attempts(shop: Shop, order_id: str) -> int:

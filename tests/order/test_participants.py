@@ -99,7 +99,7 @@ async def test_every_other_error_may_have_happened(step: Step, answer: grpc.aio.
 
 async def test_a_call_that_was_never_made_is_known_as_such() -> None:
     refused = unsent(CircuitOpen(method="/Capture", retry_in_s=1.0))
-    assert await ask(Step.CAPTURE_PAYMENT, refused) == Unknown("CIRCUIT_OPEN")
+    assert await ask(Step.CAPTURE_PAYMENT, refused) == Unknown("CIRCUIT_OPEN", was_sent=False)
 
 
 async def test_a_refusal_of_one_step_is_none_of_another() -> None:

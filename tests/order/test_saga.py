@@ -12,6 +12,7 @@ from services.chassis import context, failpoints
 from services.chassis.context import RequestContext, TraceContext
 from services.chassis.feed import Feed
 from services.chassis.policy.backoff import Backoff
+from services.chassis.policy.pacing import Limits, Pacer
 from services.chassis.storage.database import Store
 from services.chassis.storage.session import Session
 from services.kernel.clock import SystemClock
@@ -21,13 +22,14 @@ from services.order.domain import FORWARD, State
 from services.order.facts import Capture, Step, StepGivenUp, StepRefused
 from services.order.participants import Answer, Done, Participants, Refused, Unknown
 from services.order.saga import ATTENTION_ATTEMPTS, Patience, Saga
-from services.order.store import Transaction
+from services.order.store import Due, Transaction
 from tests.databases import connected
 from tests.order.conftest import ScriptedParticipants, placed
 
 ID = "0190dddd-0000-7000-8000-000000000001"
 AT_ONCE = Patience(timedelta(0), Backoff(0.001, 0.002))
 PATIENT = Patience(timedelta(hours=1), Backoff(0.001, 0.002))
+ONE_ONLY = Limits(share=0.0, least_per_s=1e-6)  # of what waited; the next one in eleven days
 NOWHERE: Any = None  # nothing is asked of it
 UNAVAILABLE = Unknown("UNAVAILABLE")
 
@@ -56,8 +58,10 @@ async def running(saga: Saga) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-async def accept(store: Store[Transaction], saga: Saga, capture: Capture = Capture.CONFIRM) -> domain.Order:
-    order = domain.place(ID, placed(capture), at=datetime.now(UTC))
+async def accept(
+    store: Store[Transaction], saga: Saga, capture: Capture = Capture.CONFIRM, order_id: str = ID
+) -> domain.Order:
+    order = domain.place(order_id, placed(capture), at=datetime.now(UTC))
     return await store.write(lambda tx: saga.accept(tx, order))
 
 
@@ -65,7 +69,7 @@ async def ended(store: Store[Transaction], saga: Saga) -> domain.Order:
     await saga.settled(ID, timeout_s=20)
     order = await store.read(lambda tx: tx.orders.get(ID))
     assert order.is_settled
-    assert await store.read(lambda tx: tx.drives.next_due()) is None
+    assert await store.read(lambda tx: tx.drives.next_due()) == Due(None, None)
     return order
 
 
@@ -287,6 +291,44 @@ async def test_a_cancel_during_a_call_that_ends_unknown_is_driven_at_once(store:
         assert (await ended(store, saga)).state is State.CANCELLED
 
 
+# What waited
+
+
+async def test_what_lost_its_driver_goes_at_a_pace_and_who_asks_now_does_not_wait_behind_it(
+    store: Store[Transaction],
+) -> None:
+    left = [f"{ID[:-1]}{number}" for number in range(2, 7)]
+    former, saga = (saga_of(store, ScriptedParticipants()) for _ in range(2))
+    for order_id in left:
+        await accept(store, former, order_id=order_id)
+
+    async def settled() -> list[str]:
+        return await store.read(lambda tx: [order_id for order_id in left if tx.orders.is_settled(order_id)])
+
+    saga._pacer = Pacer(ONE_ONLY)
+    async with running(saga):
+        await saga.settled(left[0], timeout_s=20)
+        saga.take(await accept(store, saga))
+        await saga.settled(ID, timeout_s=20)
+        await move(store, saga, lambda order: order.cancel(reason="buyer", at=datetime.now(UTC)), left[-1])
+        await saga.settled(left[-1], timeout_s=20)
+        assert await settled() == [left[0], left[-1]]
+        saga._pacer = Pacer()
+        saga.wake()
+        for order_id in left:
+            await saga.settled(order_id, timeout_s=20)
+        assert await settled() == left
+
+
+async def test_an_attempt_that_was_never_made_takes_nobodys_turn(store: Store[Transaction]) -> None:
+    unsent = Unknown("CIRCUIT_OPEN", was_sent=False)
+    saga = saga_of(store, ScriptedParticipants({Step.RESERVE_STOCK: [unsent] * 5}))
+    saga._pacer = Pacer(ONE_ONLY)
+    async with running(saga):
+        saga.take(await accept(store, saga))
+        assert (await ended(store, saga)).state is State.CONFIRMED
+
+
 # Paid when it is shipped
 
 
@@ -295,12 +337,17 @@ async def confirmed(store: Store[Transaction], saga: Saga) -> None:
     assert (await ended(store, saga)).state is State.CONFIRMED
 
 
-async def move(store: Store[Transaction], saga: Saga, change: Callable[[domain.Order], domain.Order]) -> None:
+async def move(
+    store: Store[Transaction],
+    saga: Saga,
+    change: Callable[[domain.Order], domain.Order],
+    order_id: str = ID,
+) -> None:
     """As a servicer does."""
 
     def moved(tx: Transaction) -> None:
-        if not tx.orders.save(change(tx.orders.get(ID))).is_settled:
-            tx.drives.wake(ID, now=datetime.now(UTC))
+        if not tx.orders.save(change(tx.orders.get(order_id))).is_settled:
+            tx.drives.wake(order_id, now=datetime.now(UTC))
 
     await store.write(moved)
     saga.wake()

@@ -14,7 +14,7 @@ from services.chassis.storage.database import Store
 from services.chassis.storage.faults import StaleVersion
 from services.order import audit, domain, projection, refusals, tables
 from services.order.facts import Step, StepDone
-from services.order.store import Drive, Transaction
+from services.order.store import Drive, Due, Transaction
 from tests.databases import damage, only_postgresql
 from tests.order.conftest import placed
 
@@ -76,17 +76,28 @@ async def test_an_unknown_order_is_not_found(store: Store[Transaction]) -> None:
         await store.read(lambda tx: tx.orders.shown(ID))
 
 
+def claim(
+    tx: Transaction,
+    *,
+    now: datetime,
+    leased_until: datetime = LATER,
+    asked_for_max: int = 10,
+    resumed_max: int = 10,
+) -> list[Drive]:
+    return tx.drives.claim(
+        driver="b", leased_until=leased_until, now=now, asked_for_max=asked_for_max, resumed_max=resumed_max
+    )
+
+
 async def test_a_lapsed_lease_is_anyones_and_a_held_one_nobodys(store: Store[Transaction]) -> None:
     await store.write(lambda tx: tx.drives.begin(ID, driver="a", leased_until=LATER, now=NOW))
 
     async def claimed(at: datetime) -> list[str]:
-        drives = await store.write(
-            lambda tx: tx.drives.claim(driver="b", leased_until=at + timedelta(seconds=30), now=at, limit=10)
-        )
+        drives = await store.write(lambda tx: claim(tx, now=at, leased_until=at + timedelta(seconds=30)))
         return [drive.order_id for drive in drives]
 
     assert await claimed(NOW) == []
-    assert await store.read(lambda tx: tx.drives.next_due()) == LATER
+    assert await store.read(lambda tx: tx.drives.next_due()) == Due(asked_for=None, resumed=LATER)
     assert await claimed(LATER) == [ID]
     assert await claimed(LATER) == []
 
@@ -102,27 +113,47 @@ async def test_who_claims_passes_over_what_another_is_claiming(
     await store.write(begin)
     with closing(psycopg.connect(database_url)) as another:
         another.execute("SELECT * FROM order_drives WHERE order_id IN ('1', '2') FOR UPDATE")
-        drives = await store.write(
-            lambda tx: tx.drives.claim(driver="b", leased_until=LATER, now=NOW, limit=10)
-        )
+        drives = await store.write(lambda tx: claim(tx, now=NOW))
     assert sorted(drive.order_id for drive in drives) == ["3", "4"]
 
 
 async def test_a_parked_order_is_due_when_its_backoff_ends(store: Store[Transaction]) -> None:
     await store.write(lambda tx: tx.drives.begin(ID, driver="a", leased_until=LATER, now=NOW))
     await store.write(lambda tx: tx.drives.park(Drive(ID, attempts=3, step_since=NOW), due=LATER))
-    assert await store.read(lambda tx: tx.drives.next_due()) == LATER
-    (drive,) = await store.write(
-        lambda tx: tx.drives.claim(driver="b", leased_until=LATER, now=LATER, limit=1)
-    )
+    assert await store.read(lambda tx: tx.drives.next_due()) == Due(asked_for=None, resumed=LATER)
+    (drive,) = await store.write(lambda tx: claim(tx, now=LATER))
     assert (drive.attempts, drive.step_since) == (3, NOW)
+
+
+@pytest.mark.parametrize("how", ["parked", "lapsed", "disowned"])
+async def test_what_waited_is_told_from_what_somebody_has_just_asked_for(
+    store: Store[Transaction], how: str
+) -> None:
+    def begin(tx: Transaction) -> None:
+        for order_id in "12":
+            tx.drives.begin(order_id, driver="a", leased_until=LATER, now=NOW)
+            if how == "parked":
+                tx.drives.park(Drive(order_id, attempts=1, step_since=NOW), due=NOW)
+        if how == "disowned":
+            tx.drives.disown("a", now=NOW)
+        tx.drives.wake("2", now=LATER)
+
+    await store.write(begin)
+    free = LATER if how == "lapsed" else NOW
+    assert await store.read(lambda tx: tx.drives.next_due()) == Due(asked_for=LATER, resumed=free)
+    await store.write(lambda tx: tx.drives.wake("3", now=LATER + timedelta(seconds=1)))
+    asked_for = await store.write(lambda tx: claim(tx, now=LATER, resumed_max=0))
+    assert [(drive.order_id, drive.is_resumed) for drive in asked_for] == [("2", False)]
+    resumed = await store.write(lambda tx: claim(tx, now=LATER + timedelta(minutes=1), asked_for_max=0))
+    # Whoever claimed the second one seems to have died with it.
+    assert {(drive.order_id, drive.is_resumed) for drive in resumed} == {("1", True), ("2", True)}
 
 
 async def test_a_driver_that_comes_back_frees_what_it_held_when_it_died(store: Store[Transaction]) -> None:
     await store.write(lambda tx: tx.drives.begin(ID, driver="a", leased_until=LATER, now=NOW))
-    assert await store.write(lambda tx: tx.drives.disown("b")) == 0
-    assert await store.write(lambda tx: tx.drives.disown("a")) == 1
-    assert await store.read(lambda tx: tx.drives.next_due()) == NOW
+    assert await store.write(lambda tx: tx.drives.disown("b", now=NOW)) == 0
+    assert await store.write(lambda tx: tx.drives.disown("a", now=NOW)) == 1
+    assert await store.read(lambda tx: tx.drives.next_due()) == Due(asked_for=None, resumed=NOW)
 
 
 def _break(url: str, sql: str) -> None:

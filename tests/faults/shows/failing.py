@@ -4,11 +4,15 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import median
 from typing import Final
 
 import grpc
 
 from services.chassis.policy import budget, circuit
+from tests.faults import books
+from tests.faults.books import Life
 from tests.faults.crowd import DETAILS, ORDER, Crowd, peak_per_s, unanswered
 from tests.faults.figures import Figure
 from tests.faults.wired import Way, Wired
@@ -19,6 +23,10 @@ AMPLIFICATION_MAX: Final = 1.2  # requests at the innermost service, for each re
 RECOVERY_MAX_S: Final = 10.0
 WINDOW_S: Final = circuit.DEFAULT.buckets * circuit.DEFAULT.bucket_s
 HERD_MAX: Final = 4.0  # times the busiest second before: what waited may come, but not all of it at once
+
+DRAINED_MAX_S: Final = 60.0  # half a minute until the last is due, and what a minute left is gone in another
+FRESH_SLOWER_MAX: Final = 3.0  # times as long as before, beside what waited,
+FRESH_QUICK_S: Final = 0.1  # or as this, if that was less
 
 PEOPLE: Final = 6
 PAUSE_S: Final = 0.15
@@ -61,15 +69,17 @@ async def fails(stage: Wired, what: Failing, lengths: Lengths) -> Sequence[Figur
         began = time.monotonic()
         await asyncio.sleep(lengths.before_s)
         openings = await _openings(stage, what.way)
-        failed = time.monotonic()
+        failed, failed_at = time.monotonic(), datetime.now(UTC)
         innermost.refuses = grpc.StatusCode.UNAVAILABLE
         opening = asyncio.create_task(_opened(stage, what.way, openings))
         await asyncio.sleep(lengths.outage_s)
+        opened = await opening  # on a machine short of breath a brief outage has too few calls for it
         innermost.refuses = None
-        returned = time.monotonic()
+        returned, returned_at = time.monotonic(), datetime.now(UTC)
         await asyncio.sleep(lengths.after_s)
         ended = time.monotonic()
-        opened = await opening
+    lives = await stage.scene.until(lambda: books.lives(stage.scene.shop), lambda known: known is not None)
+    assert lives is not None
     asked, users = innermost.since(failed, returned), crowd.since(failed, returned)
     refused = next(seen.at for seen in asked if seen.code == "UNAVAILABLE")
     bad = [one.began + one.took_s for one in crowd.since(returned, ended) if not one.is_good]
@@ -105,7 +115,36 @@ async def fails(stage: Wired, what: Failing, lengths: Lengths) -> Sequence[Figur
             peak_per_s(seen.at for seen in after) / peak_per_s(seen.at for seen in before),
             at_most=HERD_MAX,
         ),
+        Figure(
+            "return until the last order that waited was settled",
+            _last([life for life in lives if failed_at <= life.placed < returned_at], returned_at),
+            "s",
+            at_most=DRAINED_MAX_S,
+        ),
+        *_fresh(lives, failed_at, returned_at, is_brief=lengths.is_brief),
     ]
+
+
+def _last(waited: Sequence[Life], returned: datetime) -> float:
+    return max(((life.moved - returned).total_seconds() for life in waited), default=0.0)
+
+
+def _fresh(
+    lives: Sequence[Life], failed: datetime, returned: datetime, *, is_brief: bool
+) -> Sequence[Figure]:
+    """Those that never had to wait; in brief shows most after the return still met an open circuit."""
+    before_s = median(life.took_s for life in lives if life.placed < failed)
+    after_s = median(life.took_s for life in lives if life.placed >= returned)
+    at_most_s = FRESH_SLOWER_MAX * max(before_s, FRESH_QUICK_S)
+    return (
+        Figure("orders before: median until settled", before_s * 1000, "ms"),
+        Figure(
+            "orders after the return: median until settled",
+            after_s * 1000,
+            "ms",
+            at_most=None if is_brief else at_most_s * 1000,
+        ),
+    )
 
 
 def _openers(asked: Sequence[Seen]) -> float:
