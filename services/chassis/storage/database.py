@@ -141,10 +141,11 @@ class Store(Generic[Tx]):
     async def fetch(self, clause: sa.Select[Any]) -> list[sa.RowMapping]:
         """Runs a query, of any length, beside the event loop.
 
-        If the caller is cancelled, the connection is given back before the cancellation goes on.
+        If the caller is cancelled, a query that waits for its turn never has it; of one that was begun, the
+        connection is given back before the cancellation goes on.
         """
         self._must_suit()
-        return await _uncancellable(searched(self._database.dialect, clause, self._fetch(clause)))
+        return await searched(self._database.dialect, clause, self._fetch(clause))
 
     def on_commit(self, wake: Callable[[], None]) -> None:
         """Has `wake` called in the loop after each commit that changed something."""
@@ -215,8 +216,8 @@ class Store(Generic[Tx]):
             raise StorageOutdated
 
     async def _fetch(self, clause: sa.Select[Any]) -> list[sa.RowMapping]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._searchers, self._search, clause)
+        query = self._searchers.submit(self._search, clause)
+        return await _uncancellable(asyncio.wrap_future(query), give_up=query.cancel)
 
     def _search(self, clause: sa.Select[Any]) -> list[sa.RowMapping]:
         try:
@@ -268,16 +269,17 @@ def _asking(
     return ReadersInThreads(database), AskedBeside(database, schema)
 
 
-async def _uncancellable(work: Coroutine[Any, Any, T]) -> T:
-    """Runs `work` to its end even if the caller is cancelled, and only then lets the cancellation through.
+async def _uncancellable(work: Awaitable[T], *, give_up: Callable[[], object] = lambda: None) -> T:
+    """Awaits `work` to its end even if the caller is cancelled, and only then lets the cancellation through.
 
     A query that nobody waits for any more goes on in its thread all the same: callers who gave up would
-    queue ever more of them there.
+    queue ever more of them there. `give_up` is called first, to spare what has not begun.
     """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        give_up()
         while not task.done():
             await asyncio.wait({task})
         if not task.cancelled():

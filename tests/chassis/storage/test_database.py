@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -331,6 +332,30 @@ async def test_a_search_that_is_cancelled_gives_its_connection_back(store: Notes
         assert (pool.checkedin(), pool.checkedout()) == (1, 0)
 
     assert await ids(store) == set()
+
+
+async def test_a_search_that_is_cancelled_before_its_turn_never_has_it(
+    store: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched, search, go_on = [], store._search, threading.Event()
+
+    def noted(clause: sa.Select[Any]) -> list[sa.RowMapping]:
+        searched.append(clause)
+        return search(clause)
+
+    monkeypatch.setattr(store, "_search", noted)
+    try:
+        others = [store._searchers.submit(go_on.wait, WAIT_S) for _ in range(store._database.searchers)]
+        task = asyncio.create_task(store.fetch(sa.select(notes.c.id)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task}, timeout=WAIT_S / 2)
+        assert task.cancelled()
+    finally:
+        go_on.set()
+    assert all(other.result() for other in others)
+    assert await ids(store) == set()
+    assert len(searched) == 1, "by those who look now"
 
 
 async def test_searches_beyond_the_connections_wait_for_their_turn(store: Notes) -> None:
