@@ -12,7 +12,7 @@ SERVICES = {"user", "inventory", "order", "payment", "notification"}
 
 # What decides in each service: no clock, randomness, logging, async or protobuf.
 PURE = {
-    "user": {"domain", "key_schedule", "lockout", "sessions"},
+    "user": {"activation", "domain", "key_schedule", "lockout", "sessions"},
     "inventory": {"catalog", "stock", "reservation", "restock", "returns", "warehouse"},
     "order": {"domain", "facts", "refusals"},
     "payment": {"decisions", "domain", "facts", "ledger", "refusals"},
