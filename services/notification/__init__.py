@@ -8,6 +8,6 @@ not, and either ends up parked where an operator sees it. A message may be sent 
 inside the send: under the same id. Where people live on the net we ask at each send, and do not keep.
 
 We publish nothing. We listen to OrderConfirmed, OrderRejected, OrderCancelled, OrderShipped,
-OrderDelivered, PaymentDeclined, PaymentRefunded, UserRegistered, UserActivated, UserSuspended, UserReinstated
-and UserDeactivated.
+OrderDelivered, OrderRefunded, PaymentDeclined, PaymentRefunded, UserRegistered, UserActivated, UserSuspended,
+UserReinstated and UserDeactivated.
 """

@@ -29,7 +29,7 @@ def telling(template: Template, *, channel: Channel, clock: Clock) -> Reaction[T
 
     def tell(tx: Transaction, envelope: Envelope, event: Any) -> None:
         message = template(event)
-        if not message.user_id:
+        if message is None or not message.user_id:
             return  # a fact about nobody, such as a refund of money nobody here knows the owner of
         # Derived from the event: whoever writes it down again would write down the same.
         notification_id = ids.derived("notification", envelope.id)

@@ -2,7 +2,8 @@
 
 Every event listed here is told; any other is not. An order that needs attention is the shop's business, not
 the buyer's; that an order was placed they have just seen themselves; that money goes back is told by
-payment's PaymentRefunded, whatever set it off, and hence not once more by the order's OrderRefunded.
+payment's PaymentRefunded, whatever set it off, and hence not once more by the order's OrderRefunded. That is
+told only where nothing had been taken yet, of which payment has nothing to say.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,8 +19,11 @@ from services.notification import wording
 from services.notification.domain import Message
 from services.notification.wording.language import Particulars
 
-Template = Callable[[Any], Message]
-"""From an event to what it says to whom."""
+Template = Callable[[Any], Message | None]
+"""From an event to what it says to whom; None if it says nothing."""
+
+CAPTURE_REFUSED: Final = "CAPTURE_REFUSED"
+"""Why the house itself calls off an order that was to be paid when it is shipped."""
 
 
 def order_confirmed(event: orders.OrderConfirmed) -> Particulars:
@@ -32,8 +36,15 @@ def order_rejected(event: orders.OrderRejected) -> Particulars:
 
 
 def order_cancelled(event: orders.OrderCancelled) -> Particulars:
-    """Without the reason: those are somebody's own words, and this may show up anywhere."""
-    return {"order_id": event.order_id}
+    """Without the reason, unless it is ours: others are people's words, and this may show up anywhere."""
+    unpaid = {"unpaid": "yes"} if event.reason == CAPTURE_REFUSED else {}
+    return {"order_id": event.order_id, **unpaid, **({"held": "yes"} if event.held else {})}
+
+
+def order_refunded(event: orders.OrderRefunded) -> Particulars | None:
+    if not event.held:
+        return None  # payment tells of it
+    return {"order_id": event.order_id, "amount": _amount(event.amount)}
 
 
 def order_shipped(event: orders.OrderShipped) -> Particulars:
@@ -53,12 +64,13 @@ def nothing_more(_event: Any) -> Particulars:
     return {}
 
 
-_SAID: Final[Mapping[Any, Callable[[Any], Particulars]]] = {
+_SAID: Final[Mapping[Any, Callable[[Any], Particulars | None]]] = {
     orders.OrderConfirmed: order_confirmed,
     orders.OrderRejected: order_rejected,
     orders.OrderCancelled: order_cancelled,
     orders.OrderShipped: order_shipped,
     orders.OrderDelivered: order_delivered,
+    orders.OrderRefunded: order_refunded,
     payments.PaymentDeclined: payment_amount,
     payments.PaymentRefunded: payment_amount,
     users.UserRegistered: nothing_more,
@@ -69,9 +81,11 @@ _SAID: Final[Mapping[Any, Callable[[Any], Particulars]]] = {
 }
 
 
-def _template(particulars_of: Callable[[Any], Particulars]) -> Template:
-    def message(event: Any) -> Message:
+def _template(particulars_of: Callable[[Any], Particulars | None]) -> Template:
+    def message(event: Any) -> Message | None:
         particulars = particulars_of(event)
+        if particulars is None:
+            return None
         said = wording.SHOP.says(event.DESCRIPTOR.name, particulars)
         assert said is not None, "the shop's language has words for every fact that is told"
         title, body = said
@@ -91,6 +105,9 @@ def _by_service() -> Mapping[str, Mapping[str, Template]]:
 
 TEMPLATES: Final = _by_service()
 """By the service whose facts they are, then by the full name of the event."""
+
+SOMETIMES: Final = frozenset({orders.OrderRefunded.DESCRIPTOR.full_name})
+"""Those of which only some are told."""
 
 
 def _amount(amount: MoneyMessage) -> str:

@@ -241,7 +241,12 @@ def rejected_to_proto(order: domain.Order) -> events_pb.OrderRejected:
 
 
 def cancelled_to_proto(order: domain.Order) -> events_pb.OrderCancelled:
-    return events_pb.OrderCancelled(order_id=order.id, user_id=order.user_id, reason=order.cancel_reason)
+    return events_pb.OrderCancelled(
+        order_id=order.id,
+        user_id=order.user_id,
+        reason=order.cancel_reason,
+        held=bool(order.payment_id) and order.is_only_held,
+    )
 
 
 def needs_attention_to_proto(
@@ -269,6 +274,7 @@ def refunded_to_proto(order: domain.Order, fact: facts.Refunded) -> events_pb.Or
         refund_id=fact.refund_id,
         amount=wire.money_to_proto(fact.amount),
         full=fact.full,
+        held=any(done.before_capture for done in order.refunds if done.refund_id == fact.refund_id),
     )
 
 

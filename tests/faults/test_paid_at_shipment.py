@@ -8,9 +8,11 @@ from functools import partial
 
 import pytest
 
-from tests.faults.scene import Scene
+from tests.faults.scene import PRICE_UNITS, Scene
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+PRICE = {"currencyCode": "USD", "units": str(PRICE_UNITS)}
 
 SHIPPING = [
     "storage.commit.after[UpdateOrderStatus]=exit@1",  # the wish to be paid
@@ -94,3 +96,18 @@ async def test_a_shipment_while_payment_is_away_waits_for_it(later: Scene) -> No
     assert (await later.order(bought["orderId"]))["state"] == "STATE_CONFIRMED"
     await later.revive("payment")
     await later.assert_shipped(await shipping)
+
+
+async def test_what_is_taken_off_before_it_ships_is_told_once_though_the_order_service_dies(
+    later: Scene,
+) -> None:
+    two = [{"productId": later.product_id, "quantity": "2"}]
+    bought = await later.ask("POST", "/orders", {**later.order_body(wait=True), "lines": two})
+    one = {"lines": [{"productId": later.product_id, "quantity": "1"}], "reason": ""}
+    path = f"/orders/{bought['orderId']}:refund"
+    deed = later.ask("POST", path, one, by=later.staff.helper)
+    await later.survives("order", "order.return_stock.after=exit", deed)
+    await later.assert_told(bought, ["Less to pay", "Order confirmed"])
+    order = await later.ship(bought["orderId"])
+    assert (order["refundedTotal"], order["capturedTotal"]) == (PRICE, PRICE)
+    await later.assert_told(bought, ["Less to pay", "Order confirmed", "Order shipped"])

@@ -790,6 +790,34 @@ async def test_who_is_not_paid_yet_may_still_be_called_off(shop: Shop) -> None:
     )
 
 
+async def last_event(shop: Shop, order_id: str) -> pb.OrderEvent:
+    request = pb.ListOrderEventsRequest(order_id=order_id)
+    return (await shop.orders.ListOrderEvents(request)).events[-1]
+
+
+@pytest.mark.parametrize(("capture", "held"), [(Capture.CONFIRM, False), (Capture.SHIPMENT, True)])
+async def test_whoever_calls_an_order_off_is_told_whether_its_price_was_only_held(
+    shop: Shop,
+    capture: Capture,
+    held: bool,  # noqa: FBT001
+) -> None:
+    shop.capture_on(capture)
+    order = await shop.orders.CreateOrder(wanted())
+    await shop.orders.CancelOrder(pb.CancelOrderRequest(order_id=order.order_id, request_id="c1"))
+    await settled(shop, order.order_id, pb.Order.STATE_CANCELLED)
+    assert (await last_event(shop, order.order_id)).cancelled.held is held
+
+
+async def test_pieces_refunded_after_they_were_paid_are_payments_to_tell(shop: Shop) -> None:
+    order = await shop.orders.CreateOrder(wanted())
+    lines = [pb.RefundLine(product_id=COFFEE, quantity=1)]
+    await shop.orders.RefundOrder(
+        pb.RefundOrderRequest(order_id=order.order_id, lines=lines, request_id="f1")
+    )
+    await settled(shop, order.order_id, pb.Order.STATE_PARTIALLY_REFUNDED)
+    assert not (await last_event(shop, order.order_id)).refunded.held
+
+
 async def test_pieces_refunded_before_they_are_paid_are_not_paid(shop: Shop) -> None:
     order = await held(shop)
     refund = pb.RefundOrderRequest(
@@ -798,6 +826,7 @@ async def test_pieces_refunded_before_they_are_paid_are_not_paid(shop: Shop) -> 
     await shop.orders.RefundOrder(refund)
     await settled(shop, order.order_id, pb.Order.STATE_PARTIALLY_REFUNDED)
     assert shop.participants.steps[-1] is Step.RETURN_STOCK
+    assert (await last_event(shop, order.order_id)).refunded.held, "for payment has nothing to tell of it"
     order = await ship(shop, order.order_id)
     assert (order.captured_total, order.refunded_total) == (USD_4_50, USD_4_50)
     assert Step.REFUND_PAYMENT not in shop.participants.steps

@@ -82,7 +82,10 @@ def _messages(books: Books) -> Differences:
 
 
 def _is_told(order: orders.Standing) -> bool:
-    """Of what was refunded before it was taken nothing comes back, and payment tells nothing of it."""
+    """Of what was refunded before it was taken nothing comes back, and payment tells nothing of it.
+
+    The order does, by an event that did not say so in earlier releases; nobody is to be blamed for those.
+    """
     return order.given_back_minor > 0 or _TYPES[order.state] != _SAID_OFTEN
 
 

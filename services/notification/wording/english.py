@@ -25,7 +25,12 @@ LANGUAGE: Final = Language(
             "Your order {order_id} came to nothing because {reason}. You are not charged for it.",
         ),
         "OrderCancelled": Text(
-            "Order cancelled", "Your order {order_id} is cancelled. You are not charged for it."
+            "Order cancelled",
+            "Your order {order_id} is cancelled. You are not charged for it.",
+            with_also={
+                "unpaid": "It was to be shipped, and its price could not be taken.",
+                "held": "What was set aside for it is released; your bank may take some days to show that.",
+            },
         ),
         "OrderShipped": Text(
             "Order shipped",
@@ -33,6 +38,9 @@ LANGUAGE: Final = Language(
             with_also={"tracking_reference": "The carrier calls the parcel {tracking_reference}."},
         ),
         "OrderDelivered": Text("Order delivered", "Your order {order_id} has arrived."),
+        "OrderRefunded": Text(
+            "Less to pay", "You pay {amount} less for your order {order_id} when it is shipped."
+        ),
         "PaymentDeclined": Text(
             "Payment declined", "The payment of {amount} for your order {order_id} was declined."
         ),

@@ -27,6 +27,10 @@ LANGUAGE: Final = Language(
         "OrderCancelled": Text(
             "Bestellung storniert",
             "Ihre Bestellung {order_id} ist storniert. Sie wird Ihnen nicht berechnet.",
+            with_also={
+                "unpaid": "Sie sollte verschickt werden, doch ihr Preis konnte nicht eingezogen werden.",
+                "held": "Der vorgemerkte Betrag ist wieder frei; bei Ihrer Bank kann das einige Tage dauern.",
+            },
         ),
         "OrderShipped": Text(
             "Bestellung unterwegs",
@@ -34,6 +38,10 @@ LANGUAGE: Final = Language(
             with_also={"tracking_reference": "Das Paket heißt beim Zusteller {tracking_reference}."},
         ),
         "OrderDelivered": Text("Bestellung zugestellt", "Ihre Bestellung {order_id} ist angekommen."),
+        "OrderRefunded": Text(
+            "Weniger zu zahlen",
+            "Sie zahlen {amount} weniger für Ihre Bestellung {order_id}, wenn sie verschickt wird.",
+        ),
         "PaymentDeclined": Text(
             "Zahlung abgelehnt", "Die Zahlung von {amount} für Ihre Bestellung {order_id} wurde abgelehnt."
         ),

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"bodega/order/v1/order_events.proto\x12\x0f\x62odega.order.v1\x1a\x17google/type/money.proto\"\x83\x02\n\x0bOrderPlaced\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x36\n\x05lines\x18\x03 \x03(\x0b\x32 .bodega.order.v1.OrderPlacedLineR\x05lines\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x05total\x12*\n\x11payment_method_id\x18\x05 \x01(\tR\x0fpaymentMethodId\x12\x32\n\x07\x63\x61pture\x18\x06 \x01(\x0e\x32\x18.bodega.order.v1.CaptureR\x07\x63\x61pture\"\xa5\x01\n\x0fOrderPlacedLine\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12\x10\n\x03sku\x18\x02 \x01(\tR\x03sku\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x1a\n\x08quantity\x18\x04 \x01(\x03R\x08quantity\x12\x31\n\nunit_price\x18\x05 \x01(\x0b\x32\x12.google.type.MoneyR\tunitPrice\"\xa2\x01\n\x0eOrderConfirmed\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12(\n\x05total\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyR\x05total\x12\x32\n\x07\x63\x61pture\x18\x04 \x01(\x0e\x32\x18.bodega.order.v1.CaptureR\x07\x63\x61pture\"[\n\rOrderRejected\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\"\\\n\x0eOrderCancelled\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\"y\n\x13OrderNeedsAttention\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x12\n\x04step\x18\x03 \x01(\tR\x04step\x12\x1a\n\x08\x61ttempts\x18\x04 \x01(\x05R\x08\x61ttempts\"q\n\x0cOrderShipped\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12-\n\x12tracking_reference\x18\x03 \x01(\tR\x11trackingReference\"D\n\x0eOrderDelivered\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\"\xa0\x01\n\rOrderRefunded\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1b\n\trefund_id\x18\x03 \x01(\tR\x08refundId\x12*\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x06\x61mount\x12\x12\n\x04\x66ull\x18\x05 \x01(\x08R\x04\x66ull*S\n\x07\x43\x61pture\x12\x17\n\x13\x43\x41PTURE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41PTURE_ON_CONFIRM\x10\x01\x12\x17\n\x13\x43\x41PTURE_ON_SHIPMENT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"bodega/order/v1/order_events.proto\x12\x0f\x62odega.order.v1\x1a\x17google/type/money.proto\"\x83\x02\n\x0bOrderPlaced\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x36\n\x05lines\x18\x03 \x03(\x0b\x32 .bodega.order.v1.OrderPlacedLineR\x05lines\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x05total\x12*\n\x11payment_method_id\x18\x05 \x01(\tR\x0fpaymentMethodId\x12\x32\n\x07\x63\x61pture\x18\x06 \x01(\x0e\x32\x18.bodega.order.v1.CaptureR\x07\x63\x61pture\"\xa5\x01\n\x0fOrderPlacedLine\x12\x1d\n\nproduct_id\x18\x01 \x01(\tR\tproductId\x12\x10\n\x03sku\x18\x02 \x01(\tR\x03sku\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x1a\n\x08quantity\x18\x04 \x01(\x03R\x08quantity\x12\x31\n\nunit_price\x18\x05 \x01(\x0b\x32\x12.google.type.MoneyR\tunitPrice\"\xa2\x01\n\x0eOrderConfirmed\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12(\n\x05total\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyR\x05total\x12\x32\n\x07\x63\x61pture\x18\x04 \x01(\x0e\x32\x18.bodega.order.v1.CaptureR\x07\x63\x61pture\"[\n\rOrderRejected\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\"p\n\x0eOrderCancelled\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n\x04held\x18\x04 \x01(\x08R\x04held\"y\n\x13OrderNeedsAttention\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x12\n\x04step\x18\x03 \x01(\tR\x04step\x12\x1a\n\x08\x61ttempts\x18\x04 \x01(\x05R\x08\x61ttempts\"q\n\x0cOrderShipped\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12-\n\x12tracking_reference\x18\x03 \x01(\tR\x11trackingReference\"D\n\x0eOrderDelivered\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\"\xb4\x01\n\rOrderRefunded\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1b\n\trefund_id\x18\x03 \x01(\tR\x08refundId\x12*\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x06\x61mount\x12\x12\n\x04\x66ull\x18\x05 \x01(\x08R\x04\x66ull\x12\x12\n\x04held\x18\x06 \x01(\x08R\x04held*S\n\x07\x43\x61pture\x12\x17\n\x13\x43\x41PTURE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41PTURE_ON_CONFIRM\x10\x01\x12\x17\n\x13\x43\x41PTURE_ON_SHIPMENT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bodega.order.v1.order_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CAPTURE']._serialized_start=1333
-  _globals['_CAPTURE']._serialized_end=1416
+  _globals['_CAPTURE']._serialized_start=1373
+  _globals['_CAPTURE']._serialized_end=1456
   _globals['_ORDERPLACED']._serialized_start=81
   _globals['_ORDERPLACED']._serialized_end=340
   _globals['_ORDERPLACEDLINE']._serialized_start=343
@@ -43,13 +43,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORDERREJECTED']._serialized_start=675
   _globals['_ORDERREJECTED']._serialized_end=766
   _globals['_ORDERCANCELLED']._serialized_start=768
-  _globals['_ORDERCANCELLED']._serialized_end=860
-  _globals['_ORDERNEEDSATTENTION']._serialized_start=862
-  _globals['_ORDERNEEDSATTENTION']._serialized_end=983
-  _globals['_ORDERSHIPPED']._serialized_start=985
-  _globals['_ORDERSHIPPED']._serialized_end=1098
-  _globals['_ORDERDELIVERED']._serialized_start=1100
-  _globals['_ORDERDELIVERED']._serialized_end=1168
-  _globals['_ORDERREFUNDED']._serialized_start=1171
-  _globals['_ORDERREFUNDED']._serialized_end=1331
+  _globals['_ORDERCANCELLED']._serialized_end=880
+  _globals['_ORDERNEEDSATTENTION']._serialized_start=882
+  _globals['_ORDERNEEDSATTENTION']._serialized_end=1003
+  _globals['_ORDERSHIPPED']._serialized_start=1005
+  _globals['_ORDERSHIPPED']._serialized_end=1118
+  _globals['_ORDERDELIVERED']._serialized_start=1120
+  _globals['_ORDERDELIVERED']._serialized_end=1188
+  _globals['_ORDERREFUNDED']._serialized_start=1191
+  _globals['_ORDERREFUNDED']._serialized_end=1371
 # @@protoc_insertion_point(module_scope)

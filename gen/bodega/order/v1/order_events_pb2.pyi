@@ -205,22 +205,26 @@ class OrderCancelled(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """The order."""
     user_id: _builtins.str
     """Who had bought."""
     reason: _builtins.str
-    """Why, in the words of who called it off."""
+    """Why, in the words of who called it off; `CAPTURE_REFUSED` if its money could not be taken to ship it."""
+    held: _builtins.bool
+    """Whether its price was only held, and nobody had asked for it to be taken: the hold is given up."""
     def __init__(
         self,
         *,
         order_id: _builtins.str = ...,
         user_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        held: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id", "reason", b"reason", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "order_id", b"order_id", "reason", b"reason", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -318,7 +322,7 @@ Global___OrderDelivered: _TypeAlias = OrderDelivered  # noqa: Y015
 
 @_typing.final
 class OrderRefunded(_message.Message):
-    """Money of an order went back to its buyer."""
+    """Money of an order went back to its buyer; or less of it will be taken, where it was only held."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -327,6 +331,7 @@ class OrderRefunded(_message.Message):
     REFUND_ID_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
     FULL_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """The order."""
     user_id: _builtins.str
@@ -335,9 +340,11 @@ class OrderRefunded(_message.Message):
     """Names this refund among those of the order."""
     full: _builtins.bool
     """Whether nothing of the order's price is left with the shop."""
+    held: _builtins.bool
+    """Whether nothing had been taken yet: so much less will be, and no money moves."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
-        """How much went back."""
+        """How much went back, or will not be taken."""
 
     def __init__(
         self,
@@ -347,10 +354,11 @@ class OrderRefunded(_message.Message):
         refund_id: _builtins.str = ...,
         amount: _money_pb2.Money | None = ...,
         full: _builtins.bool = ...,
+        held: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "full", b"full", "order_id", b"order_id", "refund_id", b"refund_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "full", b"full", "held", b"held", "order_id", b"order_id", "refund_id", b"refund_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
