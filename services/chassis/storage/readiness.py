@@ -74,6 +74,7 @@ class AskedBeside:
         if self._asked is None or self._asked.done():
             loop = asyncio.get_running_loop()
             self._asked = loop.run_in_executor(self._thread, self._ask, question)
+            self._asked.add_done_callback(_looked_at)
         await asyncio.wait({self._asked}, timeout=ANSWER_MAX_S)
         if not self._asked.done():
             raise StorageSilent
@@ -111,3 +112,9 @@ class AskedBeside:
                 self._connection.close()  # it died while it was idle; perhaps the server is back by now
         self._connection = self._database.asker()
         return self._connection.execute(sql, values)
+
+
+def _looked_at(asked: asyncio.Future[str]) -> None:
+    """An answer that came too late is no news to anybody; asyncio would report it as an error nobody saw."""
+    if not asked.cancelled():
+        asked.exception()
