@@ -14,6 +14,7 @@ from services.chassis.storage import idempotency
 from services.chassis.storage.schema import Schema
 from services.payment import webhook
 from services.payment.config import PaymentSettings
+from services.payment.consumers import reactions
 from services.payment.operations import Operations
 from services.payment.queries import Queries
 from services.payment.reconciler import Reconciler
@@ -52,6 +53,7 @@ async def assembled(settings: PaymentSettings) -> AsyncIterator[App]:
             server.background("reconciler", reconciler.run)
             service.alone("sandbox courier", courier.run)
             service.publish()
+            service.consume(reactions(operations, clock=clock))
             service.forget(idempotency.RETENTION, outbox.RETENTION, inbox.RETENTION)
             yield server
 

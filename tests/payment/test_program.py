@@ -6,17 +6,22 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 import httpx
 import pytest
 import sqlalchemy as sa
+from bodega.order.v1.order_events_pb2 import OrderRejected
 from bodega.payment.v1 import payment_pb2 as pb
 from bodega.payment.v1.payment_pb2_grpc import PaymentServiceStub
 
 from services.chassis import audit as chassis_audit
 from services.chassis import failpoints
+from services.chassis.events.connection import Outgoing
+from services.chassis.events.envelope import envelope
+from services.chassis.events.jetstream import JetStream
 from services.chassis.testing import free_port
 from services.payment import tables
 from services.payment.__main__ import assembled
@@ -122,6 +127,31 @@ async def test_what_happens_is_told_to_the_broker(
                 await payment.AuthorizePayment(await authorization(proofs, payment))
             await eventually(lambda: _published(url, 2))
     check_books()
+
+
+async def test_an_order_that_has_ended_is_heard_of(
+    proofs: Proofs, url: str, provider_url: str, tmp_path: Path
+) -> None:
+    ended = envelope("order", new_id(), OrderRejected(), id=new_id(), at=datetime.now(UTC))
+    async with proofs.broker(tmp_path / "nats") as broker:
+        async with JetStream.connect(broker.url, name="order", tls=proofs.papers.of("order")) as jetstream:
+            connection = await jetstream.connection()
+            await jetstream.ensure_stream(connection, "order")
+            await connection.publish_window([Outgoing(ended.nats_subject, ended.headers(), ended.data)])
+        settings = PaymentSettings(
+            **proofs.settings("payment"),
+            database_url=url,
+            provider_database_url=provider_url,
+            nats_url=broker.url,
+        )
+        async with assembled(settings) as server, server.running():
+            await eventually(lambda: _closed(url, ended.subject))
+
+
+async def _closed(url: str, order_id: str) -> bool:
+    with chassis_audit.reading(url) as connection:
+        closed = sa.select(tables.payments.c.closed).where(tables.payments.c.order_id == order_id)
+        return bool(connection.scalar(closed))
 
 
 async def _published(url: str, count: int) -> bool:
