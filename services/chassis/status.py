@@ -95,6 +95,7 @@ _CODES: Final[tuple[tuple[type[errors.DomainError], grpc.StatusCode], ...]] = (
     (errors.Unavailable, grpc.StatusCode.UNAVAILABLE),
     (TooLate, grpc.StatusCode.DEADLINE_EXCEEDED),
 )
+_BUSY: Final = "busy"  # among the figures of such a refusal
 _BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -109,12 +110,10 @@ def code_of(status: Status) -> grpc.StatusCode:
 
 def from_error(error: errors.DomainError) -> Status:
     """What a caller is told of a domain error, small enough to fit into trailers."""
-    made = build(
-        code(error),
-        error.reason,
-        error.message,
-        {name: _cut(value, METADATA_CHARS_MAX) for name, value in error.metadata.items()},
-    )
+    figures = {name: _cut(value, METADATA_CHARS_MAX) for name, value in error.metadata.items()}
+    if isinstance(error, errors.Busy):
+        figures[_BUSY] = "true"
+    made = build(code(error), error.reason, error.message, figures)
     if (detail := _detail_of(error)) is not None:
         _add(made, detail)
     return made
@@ -173,6 +172,11 @@ def metadata(error: BaseException | Status) -> dict[str, str]:
     """The figures behind the reason."""
     info = detail(error, error_details_pb2.ErrorInfo)
     return dict(info.metadata) if info else {}
+
+
+def is_busy(error: BaseException | Status) -> bool:
+    """Whether whoever refused is well and has too much of this to do: `errors.Busy`."""
+    return _BUSY in metadata(error)
 
 
 def retry_after_s(error: BaseException | Status) -> float | None:

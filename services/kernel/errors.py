@@ -94,3 +94,7 @@ class Unavailable(DomainError):
 
     retry_after_s: float = 0.1
     """As of `TooMuch`."""
+
+
+class Busy(Unavailable):
+    """More of this is asked for than can be done. Nothing is broken; what there is room for is done."""

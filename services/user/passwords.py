@@ -29,7 +29,7 @@ STRANGERS_SHARE: Final = 0.5
 """Of the room, for those who have no account yet: however many register, people get in who have one."""
 
 
-class HashingBusy(errors.Unavailable):
+class HashingBusy(errors.Busy):
     """Too many passwords to check at once; try again in a moment."""
 
     retry_after_s = 1.0

@@ -32,6 +32,10 @@ class Later(errors.Unavailable):
     retry_after_s = 2.5
 
 
+class QueueFull(errors.Busy):
+    """There are {waiting} already."""
+
+
 class Gone(TooLate):
     """Too late."""
 
@@ -53,6 +57,7 @@ def one_of(category: type[errors.DomainError]) -> errors.DomainError:
         (errors.Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
         (errors.TooMuch, grpc.StatusCode.RESOURCE_EXHAUSTED),
         (errors.Unavailable, grpc.StatusCode.UNAVAILABLE),
+        (errors.Busy, grpc.StatusCode.UNAVAILABLE),
         (TooLate, grpc.StatusCode.DEADLINE_EXCEEDED),
     ],
 )
@@ -151,3 +156,9 @@ def test_an_unknown_code_from_elsewhere_is_unknown() -> None:
 def test_violations_survive_pickling() -> None:
     error = InvalidRequest([FieldViolation("a", "r", "d")])
     assert pickle.loads(pickle.dumps(error)).violations == error.violations  # noqa: S301
+
+
+def test_who_is_busy_says_so_among_the_figures() -> None:
+    assert status.is_busy(status.from_error(QueueFull(waiting=16)))
+    assert status.metadata(status.from_error(QueueFull(waiting=16)))["waiting"] == "16"
+    assert not status.is_busy(status.from_error(Later()))

@@ -23,7 +23,7 @@ from services.chassis.policy.limiter import Limiter, Range
 from services.chassis.server.errors import NeighbourUnavailable
 from services.chassis.server.shedding import Overloaded
 from services.chassis.testing import until
-from services.kernel.errors import DomainError
+from services.kernel.errors import Busy, DomainError
 from tests.gateway.test_edge import error, reason
 from tests.gateway.world import Answer, Backend, Seen, World
 
@@ -221,6 +221,10 @@ def failure(code: grpc.StatusCode, said: str = "", error: DomainError | None = N
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), said)
 
 
+class QueueFull(Busy):
+    """There are too many already."""
+
+
 CODE = grpc.StatusCode
 
 
@@ -232,6 +236,8 @@ CODE = grpc.StatusCode
         (failure(CODE.NOT_FOUND), 0.1, False),
         (failure(CODE.UNAVAILABLE), 0.1, True),
         (failure(CODE.UNAVAILABLE, error=Overloaded(1)), 0.1, False),
+        (failure(CODE.UNAVAILABLE, error=QueueFull()), 0.1, False),
+        (failure(CODE.UNAVAILABLE, error=QueueFull()), 1.9, True),
         (failure(CODE.CANCELLED), 0.1, True),
         (failure(CODE.DEADLINE_EXCEEDED), 0.1, None),
         (failure(CODE.DEADLINE_EXCEEDED), 1.9, True),

@@ -13,6 +13,7 @@ from bodega.user.v1.user_pb2_grpc import UserServiceStub
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from services.chassis import status, telemetry
+from services.chassis.client.breaker import tells_of
 from services.chassis.storage.database import Store
 from services.chassis.testing import FakeClock
 from services.user.passwords import HashingBusy, Passwords
@@ -60,6 +61,19 @@ async def test_a_repeat_is_answered_without_hashing(
 
     monkeypatch.setattr(passwords, "hash", refuse)
     assert await users.RegisterUser(request) == first
+
+
+async def test_a_full_queue_is_no_reason_to_leave_registrations_alone(
+    users: UserServiceStub, passwords: Passwords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(password: str) -> str:
+        raise HashingBusy
+
+    monkeypatch.setattr(passwords, "hash_of_stranger", refuse)
+    with pytest.raises(grpc.aio.AioRpcError) as busy:
+        await users.RegisterUser(registration(), timeout=0.9)  # sooner than it may be tried again
+    assert status.reason(busy.value) == "HASHING_BUSY"
+    assert tells_of(busy.value, is_slow=False, waits=False) is False
 
 
 async def test_one_request_id_is_not_for_two_registrations(users: UserServiceStub) -> None:

@@ -118,8 +118,9 @@ def tells_of(error: grpc.aio.AioRpcError, *, is_slow: bool, waits: bool) -> bool
     if code in _FAILURES:
         if not was_sent(error):
             return None
-        # A neighbour that sheds is well; an open circuit would keep even what it can do from it.
-        return status.reason(error) != OVERLOADED or is_slow
+        # A neighbour that has too much to do is well; an open circuit would keep even what it can do from it.
+        is_well = status.reason(error) == OVERLOADED or status.is_busy(error)
+        return is_slow or not is_well
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return True if is_slow else None  # else it was the caller's own time that was short
     return None if code is grpc.StatusCode.CANCELLED else is_slow and not waits

@@ -15,6 +15,7 @@ from services.chassis.metrics import Metrics
 from services.chassis.policy.circuit import DEFAULT, Limits
 from services.chassis.server.shedding import Overloaded
 from services.chassis.testing import FakeClock, until
+from services.kernel import errors
 from tests.chassis import playground
 from tests.chassis.client.neighbour import WAIT_S, Neighbour, Nowhere, ShopClosed, called, refusal, stub
 from tests.chassis.playground import METHODS, Ping
@@ -102,7 +103,13 @@ async def test_a_probe_whose_caller_leaves_makes_room_for_another(
             await fire(Ping())
 
 
-@pytest.mark.parametrize("refusal", [Nowhere(name="x"), Overloaded(0.0)])
+class QueueFull(errors.Busy):
+    """There are too many already."""
+
+    retry_after_s = 0.0
+
+
+@pytest.mark.parametrize("refusal", [Nowhere(name="x"), Overloaded(0.0), QueueFull()])
 async def test_refusals_are_answers(neighbour: Neighbour, clock: FakeClock, refusal: Exception) -> None:
     neighbour.fails_with = refusal
     async with called(neighbour, clock, circuits=LIMITS) as channel:
