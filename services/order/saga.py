@@ -122,16 +122,26 @@ class Saga:
     async def _poll(self) -> None:
         while True:
             self._due.clear()
-            due = await self._store.read(lambda tx: tx.drives.next_due())
-            asked_for_s, resumed_s = self._seconds_until(due.asked_for), self._seconds_until(due.resumed)
-            if resumed_s > 0:
-                self._pacer.nothing_waits()
-            else:
-                resumed_s = self._pacer.ready_in_s(self._clock.monotonic())
-            wait_s = min(asked_for_s, resumed_s)
-            if wait_s <= 0 and await self._claim():
-                continue
-            await _wait(self._due, min(max(wait_s, 0.01), IDLE_S))
+            try:
+                wait_s = await self._look()
+            except errors.Unavailable as error:  # busy or away, which is no reason to stop those who drive
+                log.warning("saga_poll_failed", reason=error.reason)
+                wait_s = IDLE_S
+            if wait_s > 0:
+                await _wait(self._due, wait_s)
+
+    async def _look(self) -> float:
+        """Queues what is due and may go; how long until there may be more."""
+        due = await self._store.read(lambda tx: tx.drives.next_due())
+        asked_for_s, resumed_s = self._seconds_until(due.asked_for), self._seconds_until(due.resumed)
+        if resumed_s > 0:
+            self._pacer.nothing_waits()
+        else:
+            resumed_s = self._pacer.ready_in_s(self._clock.monotonic())
+        wait_s = min(asked_for_s, resumed_s)
+        if wait_s <= 0 and await self._claim():
+            return 0.0
+        return min(max(wait_s, 0.01), IDLE_S)
 
     def _seconds_until(self, due: datetime | None) -> float:
         return math.inf if due is None else (due - self._clock.now()).total_seconds()

@@ -14,6 +14,7 @@ from services.chassis.feed import Feed
 from services.chassis.policy.backoff import Backoff
 from services.chassis.policy.pacing import Limits, Pacer
 from services.chassis.storage.database import Store
+from services.chassis.storage.faults import StorageBusy
 from services.chassis.storage.session import Session
 from services.kernel.clock import SystemClock
 from services.order import domain, facts
@@ -327,6 +328,34 @@ async def test_an_attempt_that_was_never_made_takes_nobodys_turn(store: Store[Tr
     async with running(saga):
         saga.take(await accept(store, saga))
         assert (await ended(store, saga)).state is State.CONFIRMED
+
+
+async def test_a_database_that_is_busy_stops_nobody_who_drives(
+    store: Store[Transaction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called, looked, answered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Slow(ScriptedParticipants):
+        async def ask(self, order: domain.Order, step: Step) -> Answer:
+            called.set()
+            await answered.wait()
+            return await super().ask(order, step)
+
+    async def busy() -> float:
+        looked.set()
+        raise StorageBusy
+
+    saga = saga_of(store, participants := Slow())
+    async with running(saga):
+        saga.take(await accept(store, saga))
+        await asyncio.wait_for(called.wait(), 10)
+        with monkeypatch.context() as during:
+            during.setattr(saga, "_look", busy)
+            saga.wake()
+            await asyncio.wait_for(looked.wait(), 10)
+        answered.set()
+        assert (await ended(store, saga)).state is State.CONFIRMED
+    assert participants.steps == list(FORWARD)
 
 
 # Paid when it is shipped
