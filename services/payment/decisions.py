@@ -41,11 +41,14 @@ class Authorization:
         )
 
 
-def authorized(payment: Payment, wanted: Authorization) -> DomainError | None:
-    """Raises PaymentInProgress."""
+def authorized(payment: Payment, wanted: Authorization, *, direct: bool = False) -> DomainError | None:
+    """Raises PaymentInProgress.
+
+    What was begun in one go is no hold: it is, or will be, taken before the goods are anyone's.
+    """
     if payment.closed or payment.state in _GIVEN_UP:
         return PaymentClosed(order_id=payment.order_id)
-    if not wanted.is_of(payment):
+    if payment.direct is not direct or not wanted.is_of(payment):
         return PaymentMismatch(order_id=payment.order_id)
     _settled(payment)
     return None
@@ -59,10 +62,8 @@ def processed(payment: Payment, wanted: Authorization) -> DomainError | None:
         if not payment.at_rest:
             raise ProviderUnavailable  # the hold is not given up yet
         return CaptureRefused(order_id=payment.order_id, decline_code=payment.capture_code)
-    if refusal := authorized(payment, wanted):
+    if refusal := authorized(payment, wanted, direct=True):
         return refusal
-    if not payment.direct:
-        return PaymentMismatch(order_id=payment.order_id)
     if payment.next_step:
         raise PaymentInProgress(order_id=payment.order_id)
     return None

@@ -331,6 +331,21 @@ async def test_a_direct_payment_takes_nothing_that_was_authorized_otherwise(hous
     assert len(house.line.keys) == 1
 
 
+async def test_what_was_paid_in_one_go_is_no_authorization(house: House) -> None:
+    wanted = await house.processing()
+    await house.stub.ProcessPayment(wanted)
+    authorization = pb.AuthorizePaymentRequest(
+        order_id=wanted.order_id,
+        user_id=wanted.user_id,
+        payment_method_id=wanted.payment_method_id,
+        amount=wanted.amount,
+        request_id=wanted.request_id,
+    )
+    mismatch = (grpc.StatusCode.INVALID_ARGUMENT, "PAYMENT_MISMATCH")
+    assert await refusal(house.stub.AuthorizePayment(authorization)) == mismatch
+    assert (await house.void(wanted.order_id)).state == pb.Payment.STATE_REFUNDED
+
+
 async def test_a_direct_payment_is_not_made_with_the_card_of_another_nor_after_a_void(house: House) -> None:
     wanted = await house.processing()
     user_id, wanted.user_id = wanted.user_id, new_id()

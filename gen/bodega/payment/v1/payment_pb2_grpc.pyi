@@ -47,7 +47,7 @@ class PaymentServiceStub:
 
     Also idempotent by order. NOT_FOUND, reason `PAYMENT_METHOD_NOT_FOUND`, if the user has no such method;
     FAILED_PRECONDITION, reason `PAYMENT_CLOSED`, if the order's money was voided before; INVALID_ARGUMENT, reason
-    `PAYMENT_MISMATCH`, if the order has a payment of another amount or method; ABORTED, reason `PAYMENT_IN_PROGRESS`,
+    `PAYMENT_MISMATCH`, if the order has a payment of another amount, method or kind; ABORTED, reason `PAYMENT_IN_PROGRESS`,
     or UNAVAILABLE, reason `PROVIDER_UNAVAILABLE`, while the provider has not answered: ask again with the same request id.
     """
     ProcessPayment: _aio.UnaryUnaryMultiCallable[_payment_pb2.ProcessPaymentRequest, _payment_pb2.Payment]
@@ -161,7 +161,7 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Also idempotent by order. NOT_FOUND, reason `PAYMENT_METHOD_NOT_FOUND`, if the user has no such method;
         FAILED_PRECONDITION, reason `PAYMENT_CLOSED`, if the order's money was voided before; INVALID_ARGUMENT, reason
-        `PAYMENT_MISMATCH`, if the order has a payment of another amount or method; ABORTED, reason `PAYMENT_IN_PROGRESS`,
+        `PAYMENT_MISMATCH`, if the order has a payment of another amount, method or kind; ABORTED, reason `PAYMENT_IN_PROGRESS`,
         or UNAVAILABLE, reason `PROVIDER_UNAVAILABLE`, while the provider has not answered: ask again with the same request id.
         """
 
