@@ -1,16 +1,14 @@
 """The inventory service as a process: it starts, tells what happened, stops cleanly, and survives kill -9."""
 
 import asyncio
-import os
 import signal
-import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
-import httpx
 import pytest
 import sqlalchemy as sa
 from bodega.inventory.v1 import inventory_pb2 as pb
@@ -19,23 +17,17 @@ from google.type.money_pb2 import Money
 
 from services.chassis import audit as chassis_audit
 from services.chassis import client, failpoints
-from services.chassis.testing import free_port
 from services.inventory import tables
 from services.inventory.__main__ import assembled
 from services.inventory.config import Settings
+from tests import service_process
+from tests.chassis.events.waiting import eventually
 from tests.chassis.proofs import Proofs, proving
 
-ROOT = Path(__file__).parents[2]
-WAIT_S = 20.0  # for what takes a second
+WAIT_S = 60.0  # for what takes a second on a machine that has nothing else to do
 KEEPER = str(uuid.uuid4())
 
 Figures = Callable[[], dict[str, dict[str, int]]]
-
-
-async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not await holds():  # noqa: ASYNC110 (another process has no event to wait on)
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -47,43 +39,12 @@ async def proofs(tmp_path: Path) -> AsyncIterator[Proofs]:
 @asynccontextmanager
 async def program(
     proofs: Proofs, url: str, *, failpoint: str = ""
-) -> AsyncIterator[tuple[client.Channel, asyncio.subprocess.Process]]:
-    """`python -m services.inventory` on free ports, ready. There is no broker: it serves without."""
-    mesh_port, operations_port = free_port(), free_port()
-    environment = {
-        **os.environ,
-        **proofs.environment("inventory"),
-        "BODEGA_INVENTORY__DATABASE_URL": url,
-        "BODEGA_INVENTORY__MESH_PORT": str(mesh_port),
-        "BODEGA_INVENTORY__OPERATIONS_PORT": str(operations_port),
-        "BODEGA_INVENTORY__NATS_URL": f"nats://127.0.0.1:{free_port()}",
-        failpoints.VARIABLE: failpoint,
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "services.inventory",
-        cwd=ROOT,
-        env=environment,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{operations_port}") as operations:
-            await eventually(lambda: _ready(operations, process))
-        async with proofs.connect(f"127.0.0.1:{mesh_port}", pb.DESCRIPTOR, workload="order") as channel:
-            yield channel, process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def _ready(operations: httpx.AsyncClient, process: asyncio.subprocess.Process) -> bool:
-    assert process.returncode is None, "it does not start"
-    try:
-        return (await operations.get("/health/ready")).is_success
-    except httpx.TransportError:
-        return False
+) -> AsyncIterator[tuple[client.Channel, Process]]:
+    async with (
+        service_process.running(proofs, "inventory", failpoint=failpoint, database_url=url) as (at, process),
+        proofs.connect(at, pb.DESCRIPTOR, workload="order") as channel,
+    ):
+        yield channel, process
 
 
 async def beans(proofs: Proofs, channel: client.Channel, on_hand: int) -> str:

@@ -1,16 +1,15 @@
 """The payment service as a process: it starts, tells what happened, stops cleanly, and survives kill -9."""
 
 import asyncio
-import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
-import httpx
 import pytest
 import sqlalchemy as sa
 from bodega.order.v1.order_events_pb2 import OrderRejected
@@ -22,23 +21,17 @@ from services.chassis import failpoints
 from services.chassis.events.connection import Outgoing
 from services.chassis.events.envelope import envelope
 from services.chassis.events.jetstream import JetStream
-from services.chassis.testing import free_port
 from services.payment import tables
 from services.payment.__main__ import assembled
 from services.payment.config import PaymentSettings
+from tests import service_process
+from tests.chassis.events.waiting import eventually
 from tests.chassis.proofs import Proofs, proving
 from tests.payment.house import AMOUNT, new_id
 
-ROOT = Path(__file__).parents[2]
-WAIT_S = 20.0  # for what takes a second
+WAIT_S = 60.0  # for what takes a second on a machine that has nothing else to do
 
 Books = Callable[[], dict[str, dict[str, int]]]
-
-
-async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not await holds():  # noqa: ASYNC110 (another process has no event to wait on)
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -47,53 +40,17 @@ async def proofs(tmp_path: Path) -> AsyncIterator[Proofs]:
         yield made
 
 
-def environment(proofs: Proofs, **settings: object) -> dict[str, str]:
-    return {
-        **os.environ,
-        **proofs.environment("payment"),
-        **{f"BODEGA_PAYMENT__{name}".upper(): str(value) for name, value in settings.items()},
-    }
-
-
 @asynccontextmanager
 async def program(
     proofs: Proofs, url: str, provider_url: str, *, failpoint: str = ""
-) -> AsyncIterator[tuple[PaymentServiceStub, asyncio.subprocess.Process]]:
-    """`python -m services.payment` on free ports, ready. There is no broker: it serves without."""
-    mesh_port, operations_port = free_port(), free_port()
-    settings = environment(
-        proofs,
-        database_url=url,
-        provider_database_url=provider_url,
-        mesh_port=mesh_port,
-        operations_port=operations_port,
-        nats_url=f"nats://127.0.0.1:{free_port()}",
-    )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "services.payment",
-        cwd=ROOT,
-        env={**settings, failpoints.VARIABLE: failpoint},
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{operations_port}") as operations:
-            await eventually(lambda: _ready(operations, process))
-        async with proofs.connect(f"127.0.0.1:{mesh_port}", pb.DESCRIPTOR, workload="order") as channel:
-            yield PaymentServiceStub(channel), process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def _ready(operations: httpx.AsyncClient, process: asyncio.subprocess.Process) -> bool:
-    assert process.returncode is None, "it does not start"
-    try:
-        return (await operations.get("/health/ready")).is_success
-    except httpx.TransportError:
-        return False
+) -> AsyncIterator[tuple[PaymentServiceStub, Process]]:
+    async with (
+        service_process.running(
+            proofs, "payment", failpoint=failpoint, database_url=url, provider_database_url=provider_url
+        ) as (at, process),
+        proofs.connect(at, pb.DESCRIPTOR, workload="order") as channel,
+    ):
+        yield PaymentServiceStub(channel), process
 
 
 async def authorization(proofs: Proofs, payment: PaymentServiceStub) -> pb.AuthorizePaymentRequest:
@@ -173,8 +130,8 @@ async def test_it_does_not_start_without_the_provider_s_books(proofs: Proofs, ur
         sys.executable,
         "-m",
         "services.payment",
-        cwd=ROOT,
-        env=environment(proofs, database_url=url),
+        cwd=service_process.ROOT,
+        env=service_process.environment(proofs, "payment", database_url=url),
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(WAIT_S):
