@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from services.chassis.identity.keys import Keys
 from services.chassis.identity.tokens import ACCESS_TOKEN_TYPE, Issuer, Tokens
-from services.chassis.testing import FakeClock
+from services.kernel.clock import Clock
 
 NAME = "bodega"
 AUDIENCE = "bodega"
@@ -23,17 +23,21 @@ class TestIssuer:
 
     __test__ = False
 
-    def __init__(self, clock: FakeClock, name: str = NAME) -> None:
+    def __init__(
+        self, clock: Clock, name: str = NAME, *, key: ed25519.Ed25519PrivateKey | None = None
+    ) -> None:
         self.clock = clock
         self.name = name
         self.private: dict[str, ed25519.Ed25519PrivateKey] = {}
         self.published: dict[str, dict[str, str]] = {}
         self.fetches = 0
         self.is_away = False
-        self.add_key("k1")
+        self.add_key("k1", key)
 
-    def add_key(self, key_id: str, *, publish: bool = True) -> None:
-        self.private[key_id] = ed25519.Ed25519PrivateKey.generate()
+    def add_key(
+        self, key_id: str, key: ed25519.Ed25519PrivateKey | None = None, *, publish: bool = True
+    ) -> None:
+        self.private[key_id] = key or ed25519.Ed25519PrivateKey.generate()
         if publish:
             self.publish(key_id)
 

@@ -68,8 +68,13 @@ def _caller() -> Caller:
 
 
 @pytest.fixture
-def issuer() -> TestIssuer:
-    return TestIssuer(FakeClock())
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def issuer(clock: FakeClock) -> TestIssuer:
+    return TestIssuer(clock)
 
 
 @asynccontextmanager
@@ -185,10 +190,10 @@ async def test_why_a_token_was_refused_is_logged_and_not_told(
     assert issuer.token() not in str(lines)
 
 
-async def test_a_new_key_is_fetched_while_the_call_waits(issuer: TestIssuer) -> None:
+async def test_a_new_key_is_fetched_while_the_call_waits(issuer: TestIssuer, clock: FakeClock) -> None:
     tokens = await issuer.trusted()
     issuer.add_key("k2")
-    issuer.clock.advance(10)
+    clock.advance(10)
     async with guarded(tokens) as stub:
         order = await stub.GetOrder(pb.GetOrderRequest(order_id=ORDER), **bearer(issuer.token(key_id="k2")))
     assert order.order_id == f"user:{USER}"
