@@ -29,7 +29,8 @@ REFUSALS: Final[dict[Step, frozenset[str]]] = {
     Step.RESERVE_STOCK: frozenset({"OUT_OF_STOCK", "PRODUCT_NOT_FOUND"}),
     Step.AUTHORIZE_PAYMENT: frozenset({"PAYMENT_METHOD_NOT_FOUND"}),
     Step.COMMIT_STOCK: frozenset({"OUT_OF_STOCK"}),
-    Step.CAPTURE_PAYMENT: frozenset({"CAPTURE_REFUSED"}),
+    # Not capturable: the provider took, or gave up, what was held without being asked, and tells so.
+    Step.CAPTURE_PAYMENT: frozenset({"CAPTURE_REFUSED", "PAYMENT_NOT_CAPTURABLE"}),
     Step.VOID_PAYMENT: frozenset(),
     Step.RELEASE_STOCK: frozenset(),
     Step.REFUND_PAYMENT: frozenset(),

@@ -75,6 +75,18 @@ async def test_a_reason_that_the_step_lists_is_a_refusal(step: Step, reason: str
     assert await ask(step, error(grpc.StatusCode.FAILED_PRECONDITION, reason)) == Refused(reason)
 
 
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (Step.CAPTURE_PAYMENT, "PAYMENT_NOT_CAPTURABLE"),
+        (Step.RETURN_STOCK, "MORE_THAN_SOLD"),
+        (Step.RETURN_STOCK, "NOT_SOLD"),
+    ],
+)
+async def test_what_others_did_by_themselves_is_not_asked_for_ever(step: Step, reason: str) -> None:
+    assert await ask(step, error(grpc.StatusCode.FAILED_PRECONDITION, reason)) == Refused(reason)
+
+
 @pytest.mark.parametrize("step", Step)
 @pytest.mark.parametrize(
     "answer",
