@@ -3,11 +3,11 @@
 import asyncio
 import gc
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 from google.protobuf import descriptor_pb2
@@ -223,6 +223,7 @@ async def running(gateway: Gateway) -> AsyncIterator[Running]:
     async with (
         _open_channels(gateway) as channels,
         _guarding(gateway, channels) as edge.access,
+        _keeping(gateway.site.isolation.keep_time(), "time"),
         nullcontext() if gateway.rates is None else aclosing(gateway.rates),
         _serving(servers, listeners) as tasks,
     ):
@@ -232,6 +233,16 @@ async def running(gateway: Gateway) -> AsyncIterator[Running]:
         finally:
             gateway.health.draining = True
             edge.drain()
+
+
+@asynccontextmanager
+async def _keeping(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    keeper = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        keeper.cancel()
+        await asyncio.wait([keeper])
 
 
 @asynccontextmanager

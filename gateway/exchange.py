@@ -233,7 +233,7 @@ class Exchange:
         presence.on_leaving = call.cancel
         try:
             reply: bytes = await call
-            failed = ward.judge(None, time.perf_counter() - begun)
+            failed = ward.judge(None, begun, time.perf_counter())
         except CancelledError:
             if presence.gone:
                 raise ClientLeft from None
@@ -242,7 +242,7 @@ class Exchange:
         except grpc.aio.AioRpcError as error:
             if presence.gone:
                 raise ClientLeft from None
-            failed = ward.judge(error, time.perf_counter() - begun)
+            failed = ward.judge(error, begun, time.perf_counter())
             raise
         finally:
             presence.on_leaving = None

@@ -119,6 +119,7 @@ class Http1Protocol(HttpToolsProtocol):
         self._deaf = False
         self._shedding: Shedding | None = getattr(self.app, "shedding", None)
         self._is_turned_away = False
+        self._silence: TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -134,6 +135,8 @@ class Http1Protocol(HttpToolsProtocol):
         self._arrived()
         if self._lingering is not None:
             self._lingering.cancel()
+        if self._silence is not None:
+            self._silence.cancel()
         if self._holdings is not None:
             self._holdings.leave(self._holder)
         super().connection_lost(exc)
@@ -168,7 +171,7 @@ class Http1Protocol(HttpToolsProtocol):
         if self._hosts > 1:
             raise _BadHead
         shedding = self._shedding
-        if shedding is not None and shedding.is_pressed and self._turns_away(shedding):
+        if shedding is not None and shedding.is_pressed() and self._turns_away(shedding):
             return
         super().on_headers_complete()
         _state(self.cycle)[PRESENCE] = Presence(self, self.cycle)
@@ -206,7 +209,15 @@ class Http1Protocol(HttpToolsProtocol):
             return False
         self._is_turned_away = True
         self.transport.write(answer)
+        if self._silence is None and (silence_s := shedding.silence_s()):
+            self.flow.pause_reading()
+            self._silence = self.loop.call_later(silence_s, self._hear_again)
         return True
+
+    def _hear_again(self) -> None:
+        self._silence = None
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
         del msg

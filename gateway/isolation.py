@@ -5,6 +5,7 @@ work for it: what is refused must have cost next to nothing. A method that keeps
 moment; no backend holds more than its share of what the edge can hold.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,6 +20,7 @@ from services.chassis.client.unsent import BulkheadFull, CircuitOpen, RefusedHer
 from services.chassis.contract import Method
 from services.chassis.metrics import Metrics
 from services.chassis.policy.circuit import Limits
+from services.chassis.policy.lag import EVERY_S, Lag
 from services.chassis.policy.limiter import SHARES, Limiter, priority_of
 
 RETRY_IN_S: Final = 1.0  # the header knows nothing shorter
@@ -36,13 +38,15 @@ _ANSWERS: Final = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 
 
 class Room:
-    """The calls to one target that wait for an answer."""
+    """The calls to one target that wait for an answer, and how many may."""
 
-    __slots__ = ("critical_in_flight", "in_flight")
+    __slots__ = ("critical_in_flight", "in_flight", "limiter", "on_full")
 
-    def __init__(self) -> None:
+    def __init__(self, limiter: Limiter, on_full: Callable[[], object]) -> None:
         self.in_flight = 0
         self.critical_in_flight = 0
+        self.limiter = limiter
+        self.on_full = on_full
 
 
 class Ward:
@@ -52,23 +56,19 @@ class Ward:
         "_circuit",
         "_is_critical",
         "_is_ours",
-        "_limiter",
+        "_lag",
         "_method",
-        "_on_full",
         "_room",
         "_share",
         "_slow_s",
         "_waits",
     )
 
-    def __init__(
-        self, method: Method, circuit: Watched, room: Room, limiter: Limiter, on_full: Callable[[], object]
-    ) -> None:
+    def __init__(self, method: Method, circuit: Watched, room: Room, lag: Lag) -> None:
         self._method = method
         self._circuit = circuit
         self._room = room
-        self._limiter = limiter
-        self._on_full = on_full
+        self._lag = lag
         self._is_critical = method.is_critical
         self._share = SHARE * SHARES[priority_of(method)]
         self._slow_s = SLOW_SHARE * method.deadline_s
@@ -80,8 +80,8 @@ class Ward:
         if (refused := self.closed(now)) is not None:
             raise self.refusal(refused)
 
-    def closed(self, now: float) -> type[RefusedHere] | None:
-        """What `look` would raise.
+    def closed(self, now: float, coming: int = 0) -> type[RefusedHere] | None:
+        """What `look` would raise if so many more were here already.
 
         As in the limiter, what was let in before the limit fell is not held against what is critical.
         """
@@ -89,9 +89,9 @@ class Ward:
             return CircuitOpen
         room = self._room
         in_flight = room.critical_in_flight if self._is_critical else room.in_flight
-        if in_flight < self._limiter.limit * self._share:
+        if in_flight + coming < room.limiter.limit * self._share:
             return None
-        self._on_full()
+        room.on_full()
         return BulkheadFull
 
     def refusal(self, kind: type[RefusedHere]) -> RefusedHere:
@@ -112,12 +112,13 @@ class Ward:
         self._room.critical_in_flight -= self._is_critical
         self._circuit.ended(era, failed, now)
 
-    def judge(self, error: grpc.aio.AioRpcError | None, took_s: float) -> bool | None:
-        """Whether a call that ended so, after so long, speaks of a backend that fails."""
-        is_late = took_s >= self._slow_s
+    def judge(self, error: grpc.aio.AioRpcError | None, begun: float, now: float) -> bool | None:
+        """Whether a call that ended so, and lasted so long, speaks of a backend that fails."""
+        took_s = now - begun
+        is_late = took_s >= self._slow_s and took_s - self._lag.lost_s(begun, now) >= self._slow_s
         if error is not None and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return True if is_late else None  # else it was the client that had no time
-        is_slow = is_late and not self._limiter.is_slow  # or is it the edge that has too much to do?
+        is_slow = is_late and not self._room.limiter.is_slow  # or is it the edge that has too much to do?
         if error is None:
             return is_slow and self._is_ours and not self._waits  # of others nobody knows what is slow
         if error.code() in _ANSWERS:
@@ -132,12 +133,18 @@ class Isolation:
         self._metrics = metrics
         self._limiter = limiter
         self._limits = limits
+        self._lag = Lag()
         self._targets: dict[str, tuple[Breaker, Room]] = {}
 
     def ward(self, target: str, method: Method) -> Ward:
         breaker, room = self._at(target)
-        refused = self._metrics.bulkhead_refused.labels(target)
-        return Ward(method, breaker.of(method), room, self._limiter, refused.inc)
+        return Ward(method, breaker.of(method), room, self._lag)
+
+    async def keep_time(self) -> None:
+        """Sees what time we lose ourselves, for no backend is to be judged by that."""
+        while True:
+            self._lag.ticked(time.perf_counter())
+            await asyncio.sleep(EVERY_S)
 
     def guarded(self, target: str, method: Method, call: Call) -> Call:
         """The call with its ward around it, for what the edge asks on its own account."""
@@ -149,9 +156,9 @@ class Isolation:
             failed: bool | None = None
             try:
                 reply = await call(request, **options)
-                failed = ward.judge(None, time.perf_counter() - begun)
+                failed = ward.judge(None, begun, time.perf_counter())
             except grpc.aio.AioRpcError as error:
-                failed = ward.judge(error, time.perf_counter() - begun)
+                failed = ward.judge(error, begun, time.perf_counter())
                 raise
             else:
                 return reply
@@ -163,7 +170,7 @@ class Isolation:
     def _at(self, target: str) -> tuple[Breaker, Room]:
         found = self._targets.get(target)
         if found is None:
-            room = Room()
+            room = Room(self._limiter, self._metrics.bulkhead_refused.labels(target).inc)
             self._metrics.bulkhead_in_flight.labels(target).set_function(lambda: float(room.in_flight))
             breaker = Breaker(target, self._metrics, time.perf_counter, self._limits)
             found = self._targets[target] = (breaker, room)

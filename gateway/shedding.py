@@ -5,6 +5,7 @@ much to do, whoever would be refused anyway gets bytes made beforehand: no task 
 is asked who they are, nothing is logged. All else, and whatever is not plain, goes on as ever (exchange.py).
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -17,11 +18,17 @@ from gateway.limits import RateLimits
 from gateway.routes import MalformedPath
 from gateway.site import Route, Site
 from services.chassis.client.unsent import RefusedHere
+from services.chassis.policy.spacing import Spacing
 from services.chassis.server.shedding import WAITS_S, Overloaded, Refusals
 from services.kernel.errors import DomainError
 
 # Of the limit. Listings are the first to be refused, for want of room at their backend: half of it.
 PRESSED: Final = 0.5
+
+# A twentieth of the edge's time. Who is turned away beyond that is not heard until their turn comes again:
+# what has not been read has cost nothing. With all the connections that there may be, five seconds.
+AT_ONCE_PER_S: Final = 2000.0
+AT_ONCE: Final = 100  # after a rest: a gust is no storm
 
 JSON: Final = (b"content-type", b"application/json")
 NO_STORE: Final = (b"cache-control", b"no-store")
@@ -41,16 +48,20 @@ class Shedding:
         self._opens_to_pages = hygiene.opens_to_pages
         self._render: Callable[[DomainError], Failure] = site.renderer.refusal
         self._refusals = Refusals(site.limiter, time.perf_counter)
+        self._coming = 0  # whose head was read in this turn of the loop: they begin in the next
+        self._turns = Spacing(AT_ONCE_PER_S, AT_ONCE)
         self._fixed = hygiene.fixed
         self._overloaded = [self._render(Overloaded(wait_s)) for wait_s in WAITS_S]
         self._overloaded_at_once = [self._whole(failure) for failure in self._overloaded]
         self._left_alone: dict[tuple[str, str], Failure] = {}
         self._left_alone_at_once: dict[tuple[str, str], bytes] = {}
 
-    @property
     def is_pressed(self) -> bool:
-        """Whether it is worth asking `at_once`."""
-        return self._limiter.in_flight >= PRESSED * self._limiter.limit
+        """Whether it is worth asking `at_once` about one more, who counts as coming."""
+        if not self._coming:
+            asyncio.get_running_loop().call_soon(self._came)
+        self._coming += 1
+        return self._limiter.in_flight + self._coming > PRESSED * self._limiter.limit
 
     def at_once(
         self, http_method: str, url: bytes, headers: Iterable[tuple[bytes, bytes]], peer: str
@@ -66,18 +77,25 @@ class Shedding:
             return None
         route = found.route
         refused: type[RefusedHere] | None = None
-        if self._limiter.has_room(route.priority):
-            refused = None if route.stream is not None else route.ward.closed(time.perf_counter())
+        before = self._coming - 1
+        if self._limiter.has_room(route.priority, before):
+            if route.stream is None:
+                refused = route.ward.closed(time.perf_counter(), before)
             if refused is None:
                 return None
         if self._rates is not None and not self._rates.counts(self._address(peer, headers)):
             return None  # 429 says more
+        self._coming = before
         route.metrics.answered(_UNAVAILABLE, None)
         return (
             self._overloaded_at_once[self._refusals.another()]
             if refused is None
             else self._at(route, refused)
         )
+
+    def silence_s(self) -> float:
+        """For how long whoever was turned away just now is not listened to; mostly not at all."""
+        return self._turns.turn_in_s(time.perf_counter())
 
     def overloaded(self) -> Failure:
         """The same for a request that was looked at in full."""
@@ -90,6 +108,9 @@ class Shedding:
         if failure is None:
             failure = self._left_alone[key] = self._render(error)
         return failure
+
+    def _came(self) -> None:
+        self._coming = 0
 
     def _at(self, route: Route, refused: type[RefusedHere]) -> bytes:
         key = (refused.reason, route.method.path)

@@ -72,7 +72,8 @@ class Wired:
 
     async def figures(self, service: str) -> "Figures":
         """What the service says on its page of metrics."""
-        at = self.scene.shop.endpoints.services[service].http
+        shop = self.scene.shop.endpoints
+        at = shop.gateway_operations if service == GATEWAY else shop.services[service].http
         async with httpx.AsyncClient() as client:
             page = await client.get(f"http://{at}/metrics", timeout=5.0)
         return Figures(page.text)

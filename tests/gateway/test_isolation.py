@@ -1,6 +1,7 @@
 """What becomes of a backend that fails or hangs, and of everyone who wants something else."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -10,7 +11,7 @@ import httpx
 import pytest
 from bodega.order.v1 import order_pb2
 
-from gateway import app
+from gateway import app, isolation
 from gateway.app import Settings
 from gateway.isolation import SHARE, Isolation, Ward
 from gateway.site import Site
@@ -249,7 +250,7 @@ CODE = grpc.StatusCode
 async def test_what_speaks_of_a_backend_that_fails(
     world: World, error: Any, took_s: float, failing: Any
 ) -> None:
-    assert ward(world, "/edge.v1.Shelves/GetShelf").judge(error, took_s) is failing
+    assert ward(world, "/edge.v1.Shelves/GetShelf").judge(error, 0, took_s) is failing
 
 
 @pytest.mark.parametrize(
@@ -265,7 +266,7 @@ async def test_who_waits_for_an_order_that_takes_long_closes_no_door(
     error: Any, took_s: float, failing: Any
 ) -> None:
     create = contract.by_path(order_pb2.DESCRIPTOR)["/bodega.order.v1.OrderService/CreateOrder"]
-    assert Isolation(Metrics(), Limiter()).ward("order", create).judge(error, took_s) is failing
+    assert Isolation(Metrics(), Limiter()).ward("order", create).judge(error, 0, took_s) is failing
 
 
 async def test_an_edge_that_has_too_much_to_do_blames_no_backend_for_its_answers(world: World) -> None:
@@ -274,11 +275,11 @@ async def test_an_edge_that_has_too_much_to_do_blames_no_backend_for_its_answers
     shelf = Isolation(Metrics(), limiter).ward(
         "127.0.0.1:1", gateway.site.methods["/edge.v1.Shelves/GetShelf"]
     )
-    assert shelf.judge(None, 1.9) is True
+    assert shelf.judge(None, 0, 1.9) is True
     limiter.is_slow = True
-    assert shelf.judge(None, 1.9) is False
-    assert shelf.judge(failure(CODE.UNAVAILABLE, error=Overloaded(1)), 1.9) is False
-    assert shelf.judge(failure(CODE.DEADLINE_EXCEEDED), 1.9) is True, "no answer is no answer"
+    assert shelf.judge(None, 0, 1.9) is False
+    assert shelf.judge(failure(CODE.UNAVAILABLE, error=Overloaded(1)), 0, 1.9) is False
+    assert shelf.judge(failure(CODE.DEADLINE_EXCEEDED), 0, 1.9) is True, "no answer is no answer"
 
 
 async def test_half_of_the_answers_are_better_than_none(world: World, backend: Backend) -> None:
@@ -317,5 +318,40 @@ async def test_what_the_edge_asks_for_itself_is_guarded_too(world: World) -> Non
 
 async def test_of_others_contracts_nobody_knows_what_is_slow(world: World) -> None:
     echo = ward(world, "/edge.v1.Shelves/Echo")
-    assert echo.judge(None, 50) is False
-    assert echo.judge(failure(CODE.DEADLINE_EXCEEDED), 50) is True
+    assert echo.judge(None, 0, 50) is False
+    assert echo.judge(failure(CODE.DEADLINE_EXCEEDED), 0, 50) is True
+
+
+async def test_what_the_edge_itself_slept_through_is_no_backends_fault(
+    world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "SLOW_SHARE", 0.25)  # of two seconds
+    go = asyncio.Event()
+
+    async def waits(_context: Any, _seen: Seen) -> bytes:
+        await go.wait()
+        return b""
+
+    async with another_backend() as other, shop(world, backend, other) as edge:
+        backend.answers["GetShelf"] = waits
+        asked = [asyncio.create_task(edge.shelf()) for _ in range(CIRCUITS.consecutive_failures)]
+        await until(lambda: len(backend.calls) == len(asked))
+        time.sleep(0.7)  # noqa: ASYNC251 (a loop that is busy with something else)
+        go.set()
+        assert {(await answer).status_code for answer in asked} == {200}
+        assert (await edge.shelf()).status_code == 200, "the method is left alone"
+
+
+async def test_what_a_backend_slept_through_is(
+    world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "SLOW_SHARE", 0.25)
+
+    async def sleeps(_context: Any, _seen: Seen) -> bytes:
+        await asyncio.sleep(0.7)
+        return b""
+
+    async with another_backend() as other, shop(world, backend, other) as edge:
+        backend.answers["GetShelf"] = sleeps
+        await asyncio.gather(*(edge.shelf() for _ in range(CIRCUITS.consecutive_failures)))
+        assert reason(await edge.shelf()) == "CIRCUIT_OPEN"

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import httpx
@@ -11,8 +11,9 @@ import pytest
 from bodega.policy.v1 import policy_pb2
 from google.protobuf import descriptor_pb2
 
-from gateway import app
+from gateway import app, shedding
 from gateway.app import Settings
+from gateway.isolation import SHARE
 from gateway.limits import Plan
 from services.chassis import telemetry
 from services.chassis.policy.limiter import Range
@@ -120,7 +121,7 @@ async def a_full_edge(
         return bytes(seen.request)
 
     backend.answers["Echo"] = waits
-    gateway = app.build(world.files, [f"127.0.0.1:{backend.port}"], Settings(at_once=ONE, **settings))
+    gateway = app.build(world.files, [f"127.0.0.1:{backend.port}"], Settings(**({"at_once": ONE} | settings)))
     async with app.running(gateway) as running, httpx.AsyncClient(timeout=10) as http:
         http.base_url = f"http://127.0.0.1:{running.port}"
         first = asyncio.create_task(http.get("/v1/echo"))
@@ -191,3 +192,38 @@ async def test_pages_may_read_that_there_is_no_room(world: World, backend: Backe
         answer = await http.get("/v1/echo", headers={"origin": page})
     assert answer.status_code == 503
     assert answer.headers["access-control-allow-origin"] == page
+
+
+async def test_who_is_turned_away_beyond_a_rate_is_not_heard_until_their_turn(
+    world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shedding, "AT_ONCE_PER_S", 5)
+    monkeypatch.setattr(shedding, "AT_ONCE", 2)
+    async with a_full_edge(world, backend) as (http, _, _):
+        loop = asyncio.get_running_loop()
+        took_s = []
+        for _ in range(4):
+            began = loop.time()
+            assert (await http.get("/v1/echo")).status_code == 503
+            took_s.append(loop.time() - began)
+    assert took_s[3] >= 0.15, "the third was one too many; it was answered, and what came next had to wait"
+
+
+async def test_of_those_who_come_together_only_so_many_are_let_by_as_there_is_room_for(
+    world: World, backend: Backend
+) -> None:
+    limit, asking = 8, 20
+    turned_away = asking - (round(limit * SHARE) - 1)
+    async with AsyncExitStack() as stack:
+        at_once = Range(first=limit, least=limit, most=limit)
+        _, port, let_go = await stack.enter_async_context(a_full_edge(world, backend, at_once=at_once))
+        streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(asking)]
+        for _, writer in streams:
+            stack.callback(writer.close)
+            writer.write(GET + b"\r\n")  # at once, into the socket: the edge reads all of them in one turn
+        heads = [asyncio.create_task(reader.readuntil(b"\r\n\r\n")) for reader, _ in streams]
+        await until(lambda: sum(head.done() for head in heads) >= turned_away)
+        told = [head.result() for head in heads if head.done()]
+        assert [b"x-request-id" in head for head in told] == [False] * turned_away, "no task was made"
+        await let_go()
+        await asyncio.wait(heads)

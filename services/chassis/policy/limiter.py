@@ -127,11 +127,11 @@ class Limiter:
         self._paces.append(made)
         return made
 
-    def has_room(self, priority: Priority) -> bool:
-        """Whether one more would be let in; one that is not counts as refused."""
-        if self.in_flight < self._room[priority]:
+    def has_room(self, priority: Priority, coming: int = 0) -> bool:
+        """Whether one more would be let in beside those who are coming; one that is not counts as refused."""
+        if self.in_flight + coming < self._room[priority]:
             return True
-        if priority is Priority.CRITICAL and self.critical_in_flight < self._room[priority]:
+        if priority is Priority.CRITICAL and self.critical_in_flight + coming < self._room[priority]:
             return True  # what was let in before the limit fell is not held against it
         self.refused[priority] += 1
         return False

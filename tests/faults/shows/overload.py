@@ -25,7 +25,7 @@ from services.chassis.policy.limiter import Range
 from tests.chassis import playground
 from tests.chassis.playground import Ping, Pong
 from tests.faults.figures import Figure
-from tests.faults.wired import Wired
+from tests.faults.wired import GATEWAY, Wired
 from tests.faults.workshop import HANDS, WORK_S
 from tests.load.procfs import Meter
 
@@ -49,6 +49,7 @@ SOON_S: Final = 3 * WORK_S  # a call that is done so fast did not wait for long
 LEAD_S: Final = 3.0  # the limit is learned meanwhile; critical work counts from the first moment
 VISITORS: Final = 32  # who ask on and on, for the most that there is
 CROWD: Final = 600  # more than the edge takes at once
+WARM_UP_S: Final = 1.0
 ROW: Final = 20
 
 REFUSED: Final = 1000  # so many refusals are measured at a time,
@@ -68,22 +69,47 @@ async def at_the_edge(stage: Wired) -> Sequence[Figure]:
         return (Figure("not measured: h2load is not installed", 0),)
     scene = stage.scene
     url = f"{scene.shop.endpoints.gateway}/api/v1/products/{scene.product_id}"
-    peak = max([(await _asked(url, VISITORS, 5.0))[0] for _ in range(3)])
-    goodput, asked = await _asked(url, CROWD, 30.0, TIMES * peak)
+    pid = stage.pid(GATEWAY)
+    calm = max([await _asked(pid, url, VISITORS, 5.0) for _ in range(3)], key=lambda answers: answers.good)
+    storm = await _asked(pid, url, CROWD, 30.0, TIMES * calm.good)
     recovery_s = await _answered_s(url)
+    edge = await stage.figures(GATEWAY)
+    refused = sum(edge.of("http_server_requests_total", http_status="503"))
+    ours = sum(edge.of("http_server_shed_total")) + sum(edge.of("grpc_client_bulkhead_refused_total"))
     return (
-        Figure("peak goodput", peak, "a second"),
-        Figure("asked for", asked / peak, "times the peak"),
+        Figure("peak goodput", calm.good, "a second"),
+        Figure("answered then, refusals and all", storm.all / calm.good, "times the peak"),
         # No bound: the load takes its part of the same cores, and so do the services behind.
-        Figure("goodput then", 100 * goodput / peak, "% of the peak"),
+        Figure("goodput then", 100 * storm.good / calm.good, "% of the peak"),
+        Figure("goodput of the edge's CPU", 100 * storm.per_cpu_s / calm.per_cpu_s, "% of the peak's"),
+        Figure(
+            "dbg", 1e6 * (storm.cpu_s - 22e-6 * (storm.all - storm.good)) / storm.good, "us less refusals"
+        ),
+        Figure("refused by services only", 100 * (1 - ours / refused), "% of the refusals"),
+        Figure("circuits opened", sum(edge.of("grpc_client_circuit_changes_total", state="open")), at_most=0),
         Figure("back to normal after", recovery_s, "s", at_most=10),
     )
 
 
-async def _asked(url: str, connections: int, seconds: float, rate: float = 0.0) -> tuple[float, float]:
-    """Answers that were good, and all there were, a second. Without a rate each connection asks on and on."""
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Of an edge, a second."""
+
+    good: float
+    all: float
+    cpu_s: float
+
+    @property
+    def per_cpu_s(self) -> float:
+        """Good ones for each second of the edge's CPU, whatever others leave it of the machine."""
+        return self.good / self.cpu_s
+
+
+async def _asked(pid: int, url: str, connections: int, seconds: float, rate: float = 0.0) -> Answers:
+    """Without a rate each connection asks on and on."""
     pace = ("--rps", f"{rate / connections:.2f}") if rate else ()
-    length = ("-D", f"{seconds:.0f}", "--warm-up-time", "1")
+    length = ("-D", f"{seconds:.0f}", "--warm-up-time", f"{WARM_UP_S:.0f}")
+    meter = Meter(pid)
     process = await asyncio.create_subprocess_exec(
         "h2load", "--h1", "-t1", "-c", str(connections), *length, *pace, url, stdout=PIPE, stderr=DEVNULL
     )
@@ -91,7 +117,7 @@ async def _asked(url: str, connections: int, seconds: float, rate: float = 0.0) 
     found = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", said.decode())
     assert found is not None, said
     good, *others = map(int, found.groups())
-    return good / seconds, (good + sum(others)) / seconds
+    return Answers(good / seconds, (good + sum(others)) / seconds, meter.used_s / (WARM_UP_S + seconds))
 
 
 async def _answered_s(url: str) -> float:
