@@ -8,6 +8,7 @@ is asked who they are, nothing is logged. All else, and whatever is not plain, g
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Final
 
 from gateway.addresses import Addresses
@@ -33,6 +34,7 @@ AT_ONCE: Final = 100  # after a rest: a gust is no storm
 JSON: Final = (b"content-type", b"application/json")
 NO_STORE: Final = (b"cache-control", b"no-store")
 
+_PATHS_KEPT: Final = 1024  # crowds come for few things
 _ORIGIN: Final = b"origin"
 _UNAVAILABLE: Final = 503
 
@@ -42,7 +44,7 @@ class Shedding:
 
     def __init__(self, site: Site, rates: RateLimits | None, addresses: Addresses, hygiene: Hygiene) -> None:
         self._limiter = site.limiter
-        self._find = site.router.find
+        self._find = lru_cache(_PATHS_KEPT)(site.router.find)
         self._rates = rates
         self._addresses = addresses
         self._opens_to_pages = hygiene.opens_to_pages
