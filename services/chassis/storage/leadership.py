@@ -102,20 +102,26 @@ class Leads:
 
     async def _keep(self) -> None:
         """Tries for what is wanted, and lets the server hear that what was won is still ours."""
-        while self._wanted:
-            self._news.clear()
-            try:
-                for lead in [wanted for wanted in self._wanted if not wanted.won.is_set()]:
-                    if await asyncio.to_thread(self._try, lead.name):
-                        lead.won.set()
-            except self._database.driver_error as error:
-                self._lose(error)
-            await self._alive()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(TRY_EVERY_S):
-                    await self._news.wait()
-        self._keeper = None
-        self._close()
+        try:
+            while self._wanted:
+                self._news.clear()
+                await self._try_all()
+                await self._alive()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TRY_EVERY_S):
+                        await self._news.wait()
+        finally:  # also when it is cancelled, at the end of all: who gives up a lead just then waits for it
+            self._keeper = None
+            self._close()
+
+    async def _try_all(self) -> None:
+        try:
+            for lead in [wanted for wanted in self._wanted if not wanted.won.is_set()]:
+                ours_on = await asyncio.to_thread(self._try, lead.name)
+                if ours_on is not None and ours_on is self._connection:  # else it was lost again already
+                    lead.won.set()
+        except self._database.driver_error as error:
+            self._lose(error)
 
     async def _give_up(self, lead: Elected) -> None:
         if lead.won.is_set() and not lead.lost.is_set():
@@ -145,14 +151,15 @@ class Leads:
 
     # What follows runs in threads, but for closing what has broken; the driver lets in one at a time.
 
-    def _try(self, name: str) -> bool:
+    def _try(self, name: str) -> "Connection | None":
+        """The connection on which the lead is ours now."""
         connection = self._connection  # which may be lost, and None, at any moment
         if connection is None:
             connection = self._connection = self._database.leader()
         row = connection.execute(
             "SELECT pg_try_advisory_lock(%s, %s) AS ours", self._database.lock_key(name)
         ).fetchone()
-        return row is not None and bool(row["ours"])
+        return connection if row is not None and row["ours"] else None
 
     def _release(self, name: str) -> None:
         if (connection := self._connection) is not None:
