@@ -178,6 +178,8 @@ async def ensure_stream(connection: Connection, name: str, subjects: str, *, rep
     )
     try:
         info = await connection.ask(connection.jetstream.stream_info(name))
+        # The cluster is the operator's: copies that they gave a stream are never taken away.
+        config.num_replicas = max(replicas, info.config.num_replicas or 0)
         if _differs(info.config, config):
             info = await connection.ask(connection.jetstream.update_stream(config))
     except NotFoundError:
