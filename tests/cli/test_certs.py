@@ -1,5 +1,6 @@
 """`bodega certs`, as somebody types it."""
 
+import contextlib
 import re
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from services.cli.certificates import WORKLOADS
 
 BODEGA = (sys.executable, "-m", "services.cli")
 END_MAX_S = 60.0
+AGAIN_S = 10.0
 
 
 def certs(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -45,6 +47,15 @@ def test_another_authority_is_told_to_everybody(tmp_path: Path) -> None:
     assert after.authorities.count(b"BEGIN CERTIFICATE") == 2
 
 
+def interrupted(process: "subprocess.Popen[str]") -> int:
+    """What it ends with. As people do, asks again: what comes just as Python falls asleep it hears later."""
+    for _ in range(int(END_MAX_S / AGAIN_S)):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(AGAIN_S)
+    raise TimeoutError
+
+
 def test_it_stays_where_it_is_asked_to(tmp_path: Path) -> None:
     command = [*BODEGA, "certs", str(tmp_path), "--keep"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -52,8 +63,7 @@ def test_it_stays_where_it_is_asked_to(tmp_path: Path) -> None:
             assert process.stdout is not None
             assert process.stdout.readline().startswith("user: ")
             assert process.poll() is None
-            process.send_signal(signal.SIGINT)
-            assert process.wait(END_MAX_S) == 130
+            assert interrupted(process) == 130
         finally:
             process.kill()
 
