@@ -25,7 +25,7 @@ from services.chassis.testing import free_port, until
 from tests.chassis import playground
 from tests.chassis.playground import FILE, SERVICE, Ping, Pong, Stub
 
-WAIT_S = 15.0
+WAIT_S = 30.0  # what it bounds takes milliseconds, and a program a second to start: ten, on a busy machine
 
 
 def made(handler: Any = None, **settings: Any) -> app.App:

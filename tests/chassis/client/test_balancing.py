@@ -22,7 +22,7 @@ from tests.chassis.papers import Papers
 from tests.chassis.playground import FILE, Ping, Pong, Stub
 from tests.chassis.program import started
 
-WAIT_S = 15.0
+WAIT_S = 30.0
 AT_ONCE = 8
 FROZEN_FOUND_S = (balancing.PING_AFTER_MS + balancing.PING_ANSWERED_WITHIN_MS) / 1000
 
