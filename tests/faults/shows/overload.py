@@ -82,9 +82,6 @@ async def at_the_edge(stage: Wired) -> Sequence[Figure]:
         # No bound: the load takes its part of the same cores, and so do the services behind.
         Figure("goodput then", 100 * storm.good / calm.good, "% of the peak"),
         Figure("goodput of the edge's CPU", 100 * storm.per_cpu_s / calm.per_cpu_s, "% of the peak's"),
-        Figure(
-            "dbg", 1e6 * (storm.cpu_s - 22e-6 * (storm.all - storm.good)) / storm.good, "us less refusals"
-        ),
         Figure("refused by services only", 100 * (1 - ours / refused), "% of the refusals"),
         Figure("circuits opened", sum(edge.of("grpc_client_circuit_changes_total", state="open")), at_most=0),
         Figure("back to normal after", recovery_s, "s", at_most=10),
