@@ -49,6 +49,7 @@ SOON_S: Final = 3 * WORK_S  # a call that is done so fast did not wait for long
 LEAD_S: Final = 3.0  # the limit is learned meanwhile; critical work counts from the first moment
 VISITORS: Final = 32  # who ask on and on, for the most that there is
 CROWD: Final = 600  # more than the edge takes at once
+CALM_S: Final = 5.0
 WARM_UP_S: Final = 1.0
 ROW: Final = 20
 
@@ -70,19 +71,24 @@ async def at_the_edge(stage: Wired) -> Sequence[Figure]:
     scene = stage.scene
     url = f"{scene.shop.endpoints.gateway}/api/v1/products/{scene.product_id}"
     pid = stage.pid(GATEWAY)
-    calm = max([await _asked(pid, url, VISITORS, 5.0) for _ in range(3)], key=lambda answers: answers.good)
-    storm = await _asked(pid, url, CROWD, 30.0, TIMES * calm.good)
+    calm = [await _asked(pid, url, VISITORS, CALM_S) for _ in range(3)]
+    peak = max(answers.good for answers in calm)
+    storm = await _asked(pid, url, CROWD, 30.0, TIMES * peak)
     recovery_s = await _answered_s(url)
+    calm += [await _asked(pid, url, VISITORS, CALM_S) for _ in range(3)]  # what others leave us changes
+    usual = sum(answers.good for answers in calm) / sum(answers.cpu_s for answers in calm)
     edge = await stage.figures(GATEWAY)
     refused = sum(edge.of("http_server_requests_total", http_status="503"))
     ours = sum(edge.of("http_server_shed_total")) + sum(edge.of("grpc_client_bulkhead_refused_total"))
     return (
-        Figure("peak goodput", calm.good, "a second"),
-        Figure("answered then, refusals and all", storm.all / calm.good, "times the peak"),
-        # No bound: the load takes its part of the same cores, and so do the services behind.
-        Figure("goodput then", 100 * storm.good / calm.good, "% of the peak"),
-        Figure("goodput of the edge's CPU", 100 * storm.per_cpu_s / calm.per_cpu_s, "% of the peak's"),
-        Figure("refused by services only", 100 * (1 - ours / refused), "% of the refusals"),
+        Figure("peak goodput", peak, "a second"),
+        Figure("answered then, refusals and all", storm.all / peak, "times the peak"),
+        # Without a bound: the load takes its part of the same cores, and so do the services behind.
+        Figure("goodput then", 100 * storm.good / peak, "% of the peak"),
+        Figure(
+            "goodput of a second of its CPU", 100 * storm.per_cpu_s / usual, "% of the usual", at_least=50
+        ),
+        Figure("refused by services only", 100 * (1 - ours / max(refused, 1)), "% of the refusals"),
         Figure("circuits opened", sum(edge.of("grpc_client_circuit_changes_total", state="open")), at_most=0),
         Figure("back to normal after", recovery_s, "s", at_most=10),
     )
