@@ -79,15 +79,17 @@ class Shedding:
             return None
         route = found.route
         refused: type[RefusedHere] | None = None
-        before = self._coming - 1
-        if self._limiter.has_room(route.priority, before):
+        others = self._coming - 1
+        if route.stream is not None:
+            self._coming = others  # it takes no place: a thousand that come back together find room together
+        if self._limiter.has_room(route.priority, others if route.stream is None else 0):
             if route.stream is None:
-                refused = route.ward.closed(time.perf_counter(), before)
+                refused = route.ward.closed(time.perf_counter(), others)
             if refused is None:
                 return None
         if self._rates is not None and not self._rates.counts(self._address(peer, headers)):
             return None  # 429 says more
-        self._coming = before
+        self._coming = others
         route.metrics.answered(_UNAVAILABLE, None)
         return (
             self._overloaded_at_once[self._refusals.another()]

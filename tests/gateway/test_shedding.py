@@ -107,6 +107,7 @@ async def test_who_waits_for_an_order_is_counted_and_teaches_nothing(world: Worl
 
 
 GET: Final = b"GET /v1/echo HTTP/1.1\r\nHost: a\r\n"
+WATCH: Final = b"GET /v1/shelves/7:watch HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 @asynccontextmanager
@@ -228,3 +229,17 @@ async def test_of_those_who_come_together_only_so_many_are_let_by_as_there_is_ro
         assert [b"x-request-id" in head for head in told] == [False] * turned_away, "no task was made"
         await let_go()
         await asyncio.wait(heads)
+
+
+async def test_streams_that_come_together_find_room_together(world: World, backend: Backend) -> None:
+    backend.forget()
+    limit, asking = 8, 20
+    at_once = Settings(at_once=Range(first=limit, least=limit, most=limit))
+    gateway = app.build(world.files, [f"127.0.0.1:{backend.port}"], at_once)
+    async with app.running(gateway) as running, AsyncExitStack() as stack:
+        streams = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(asking)]
+        for _, writer in streams:
+            stack.callback(writer.close)
+            writer.write(WATCH)  # at once, into the socket: the edge reads all of them in one turn
+        heads = await asyncio.gather(*(reader.readuntil(b"\r\n\r\n") for reader, _ in streams))
+    assert {head.partition(b"\r\n")[0] for head in heads} == {b"HTTP/1.1 200 OK"}

@@ -37,6 +37,7 @@ async def watched(
         while not (ids := [int(found) for found in ID.findall(seen)]) or ids[-1] < last_version:
             piece = await reader.read(65536)
             assert piece, f"the stream ended after {ids}"
+            assert seen or piece.startswith(b"HTTP/1.1 200"), piece
             if not seen:
                 connected.release()
             seen += piece
